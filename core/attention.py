@@ -1,0 +1,121 @@
+"""Scaled dot-product attention with several heads (Vaswani et al. 2017, §3.2). The only attention in the house.
+
+A mask is a boolean tensor with one convention: True = may attend. It broadcasts to (B, H, Tq, Tk).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.positions import rotate
+from core.trace import AnyTrace, put
+
+
+def padding_mask(ids: Tensor, pad: int = 0) -> Tensor:
+    """Which keys are real tokens. ids (B, Tk) -> (B, 1, 1, Tk)."""
+    return (ids != pad)[:, None, None, :]
+
+
+def causal_mask(n_queries: int, n_keys: int, device: torch.device | None = None) -> Tensor:
+    """Query i may see keys up to itself: a lower triangle of ones, diagonal included. Queries are the last of the keys.
+
+    -> (Tq, Tk). §3.2.3.
+    """
+    return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    scale: float,
+    dropout: float = 0.0,
+    bias: Tensor | None = None,
+    trace: AnyTrace = None,
+) -> Tensor:
+    """softmax(q kᵀ · scale + bias, blocked where mask is False) v. q (B, H, Tq, D), k and v (B, H, Tk, D) -> (B, H, Tq, D).
+
+    The output always comes from `F.scaled_dot_product_attention`. With a trace, scores and pattern are computed beside it.
+    A query that may attend to nothing gets zeros.
+    """
+    if trace is not None:
+        mask = put(trace, "mask", torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool) if mask is None else mask)
+        scores = q @ k.transpose(-2, -1) * scale  # (B, H, Tq, Tk)
+        scores = scores if bias is None else scores + bias
+        put(trace, "scores", scores)
+        pattern = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+        put(trace, "pattern", pattern.masked_fill(~mask, 0.0))  # a fully blocked row is 0 / 0: zeros, not NaN
+    if bias is not None:
+        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=scale)
+
+
+class Cache:
+    """Keys and values of one attention that need not be computed again while a target grows token by token."""
+
+    def __init__(self) -> None:
+        self.k: Tensor | None = None  # (B, H, T, D)
+        self.v: Tensor | None = None
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.k = k if self.k is None else torch.cat((self.k, k), 2)
+        self.v = v if self.v is None else torch.cat((self.v, v), 2)
+        return self.k, self.v
+
+    def reorder(self, rows: Tensor) -> None:
+        """Row b becomes what row rows[b] was: beams change places."""
+        if self.k is not None and self.v is not None:
+            self.k, self.v = self.k[rows], self.v[rows]
+
+
+class MultiHeadAttention(nn.Module):
+    """Project to queries, keys, values; split into heads; attend; merge; project (§3.2.2).
+
+    One d_model-wide projection followed by a split does the work of n_heads narrow projections. Query, key and value
+    weights lie in one matrix, in this order: self-attention then needs a single product.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float, scale: float, rotary: bool = False) -> None:
+        super().__init__()
+        self.n_heads, self.dropout, self.scale, self.rotary = n_heads, dropout, scale, rotary
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        memory: Tensor | None = None,
+        bias: Tensor | None = None,
+        cache: Cache | None = None,
+        trace: AnyTrace = None,
+    ) -> Tensor:
+        """x (B, Tq, d_model) asks; memory (B, Tk, d_model), or x itself, answers. -> (B, Tq, d_model)."""
+        d = x.shape[-1]
+        if memory is None:
+            q, k, v = (self.split(part) for part in self.qkv(x).split(d, -1))  # each (B, H, T, D)
+            if self.rotary:
+                start = 0 if cache is None or cache.k is None else cache.k.shape[2]
+                q, k = rotate(q, start), rotate(k, start)
+            if cache is not None:
+                k, v = cache.extend(k, v)
+        else:
+            weight, bias_qkv = self.qkv.weight, self.qkv.bias
+            q = self.split(F.linear(x, weight[:d], bias_qkv[:d]))
+            if cache is not None and cache.k is not None and cache.v is not None:
+                k, v = cache.k, cache.v  # the memory does not change while the target grows
+            else:
+                k, v = (self.split(part) for part in F.linear(memory, weight[d:], bias_qkv[d:]).split(d, -1))
+                if cache is not None:
+                    cache.extend(k, v)
+        q, k, v = put(trace, "q", q), put(trace, "k", k), put(trace, "v", v)
+        dropout = self.dropout if self.training else 0.0
+        z = attend(q, k, v, mask, scale=self.scale, dropout=dropout, bias=bias, trace=trace)  # (B, H, Tq, D)
+        z = put(trace, "z", z)
+        return put(trace, "out", self.out(z.transpose(1, 2).flatten(2)))  # (B, Tq, d_model)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, T, d_model) -> (B, H, T, D)"""
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
