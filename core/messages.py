@@ -38,7 +38,7 @@ MESSAGES = {
 
 def wrong(kind: str, **values: int | float | str) -> PydanticCustomError:
     """The error to raise in a validator; `loc` in values names the field when the validator stands elsewhere."""
-    return PydanticCustomError(kind, MESSAGES[kind], values)  # type: ignore[arg-type]
+    return PydanticCustomError(kind, MESSAGES[kind], values)
 
 
 class Problem(BaseModel):

@@ -17,8 +17,8 @@ MAX_JSON_DEPTH = 6
 def fit(data: dict[str, Any]) -> dict[str, Any]:
     """Set n_symbols and max_len of plain run data to what its task needs; leaves anything invalid for the validator."""
     try:
-        task = TaskConfig.model_validate(data.get("task", {}))
-    except ValidationError:
+        task = TaskConfig.model_validate_json(json.dumps(data.get("task", {})))
+    except (ValidationError, ValueError, TypeError):
         return data
     model = dict(data.get("model", {}))
     model["n_symbols"] = task.symbols_needed() or model.get("n_symbols", 10)
