@@ -1,0 +1,68 @@
+"""The script Streamlit runs for every visitor: page settings, navigation, the language switch."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from playground.i18n import LANGUAGES, SESSION_KEY, _, language
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Streamlit keeps wide margins for reading; a workbench needs the room. Nothing here hides or moves a control.
+CSS = """
+<style>
+[data-testid="stMainBlockContainer"] { padding-left: 1rem; padding-right: 1rem; max-width: none; }
+[data-testid="stSidebarHeader"] { height: 2.25rem; min-height: 0; margin: 0; padding-top: 0; padding-bottom: 0; }
+[data-testid="stSidebarUserContent"] { padding-left: 0.9rem; padding-right: 0.9rem; }
+[data-testid="stSidebarUserContent"] [data-testid="stVerticalBlock"] { gap: 0.45rem; }
+[data-testid="stSidebarUserContent"] [data-testid="stHorizontalBlock"] { gap: 0.6rem; }
+[data-testid="stSidebarUserContent"] [data-testid="stWidgetLabel"] { min-height: 0; margin-bottom: 0.1rem; }
+.st-key-language { position: fixed; top: 0.75rem; right: 3.5rem; width: auto; z-index: 1000000; }
+</style>
+"""
+
+
+def main() -> None:
+    st.set_page_config(
+        page_title="Transformer Playground", page_icon="🔬", layout="wide", initial_sidebar_state=300
+    )
+    st.html(CSS)
+    with st.container(key="language", width="content"):
+        switch()
+    pages = [
+        ("train", _("Train"), ""),
+        ("attention", _("Attention"), "attention"),
+        ("generate", _("Generate"), "generate"),
+        ("runs", _("Runs"), "runs"),
+    ]
+    page = st.navigation(
+        [
+            st.Page(ROOT / "pages" / f"{name}.py", title=title, url_path=path or None, default=not path)
+            for name, title, path in pages
+            if (ROOT / "pages" / f"{name}.py").is_file()
+        ],
+        position="top",
+    )
+    page.run()
+
+
+def switch() -> None:
+    """中/EN. The URL beats the switch, so the switch rewrites a `?lang=` that stands there."""
+    asked = st.query_params.get("lang")
+    if asked and st.session_state.get("url_language") != asked:  # followed a link: stay with it on the other pages
+        st.session_state["url_language"] = asked
+        st.session_state[SESSION_KEY] = asked
+    now = language()
+    other = next(name for name in LANGUAGES if name != now)
+    names = {"en": "Switch to English", "zh_CN": "切换到中文"}  # each in its own language, whatever is shown now
+    st.button(LANGUAGES[other], key="switch", type="tertiary", help=names[other], on_click=choose, args=(other,))
+
+
+def choose(name: str) -> None:
+    st.session_state[SESSION_KEY] = name
+    if "lang" in st.query_params:
+        st.query_params["lang"] = st.session_state["url_language"] = name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What this session knows: which run it looks at, who it is, and what of that stands in the URL."""
+
+import secrets
+
+import streamlit as st
+
+from playground.runs import store
+from playground.runs.store import Run
+
+MAX_URL_VALUE = 64  # no setting of ours is longer
+
+
+def owner() -> str:
+    """A random name for this browser session: the queue shares the slots out by it."""
+    return str(st.session_state.setdefault("owner", secrets.token_hex(8)))
+
+
+def current_run() -> Run:
+    """The run of `?run=`, else the one this session looked at last, else the shipped sample. Also writes it to the URL."""
+    asked = st.query_params.get("run")
+    run = store.find(asked) if asked else None
+    if asked and run is None:
+        notice_bad_url("run")
+        del st.query_params["run"]
+    if run is None and (last := st.session_state.get("run")):
+        run = store.find(last)
+        if run is None:  # deleted meanwhile
+            del st.session_state["run"]
+    run = run or sample()
+    _remember(run)
+    return run
+
+
+def set_run(run_id: str) -> None:
+    """Look at this run from now on, here and after a refresh."""
+    run = store.find(run_id)
+    if run is not None:
+        _remember(run)
+
+
+def sample() -> Run:
+    """The trained run that ships with the app."""
+    return next(run for run in (store.find(path.name) for path in sorted(store.samples().iterdir())) if run)
+
+
+def _remember(run: Run) -> None:
+    st.session_state["run"] = run.id
+    if run.is_sample:
+        st.query_params.pop("run", None)
+    elif st.query_params.get("run") != run.id:
+        st.query_params["run"] = run.id
+
+
+def notice_bad_url(name: str) -> None:
+    """Say once that a part of the URL was ignored. `pop_bad_url` tells the page."""
+    st.session_state.setdefault("bad_url", []).append(name[:MAX_URL_VALUE])
+
+
+def pop_bad_url() -> list[str]:
+    names: list[str] = st.session_state.pop("bad_url", [])
+    return sorted(set(names))

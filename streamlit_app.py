@@ -1,0 +1,65 @@
+"""The launcher: `streamlit run` finds `app` here. The pages are in pages/, their workshop in playground/."""
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+ROOT = Path(__file__).resolve().parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+
+@asynccontextmanager
+async def lifespan(app: st.App) -> AsyncIterator[None]:
+    """Before the first visitor: start warm workers and load what pages need. After the last: let the workers save."""
+    from playground.runs.launcher import launcher
+
+    crew = launcher()
+    crew.warm()
+    import altair  # noqa: F401  the pages import these; now is cheaper than at the first click
+    import pandas  # noqa: F401
+    import pyarrow  # noqa: F401
+
+    import core.model  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: no need to search it for garbage
+    opening = None if st.get_option("server.headless") else asyncio.create_task(open_browser())
+    try:
+        yield
+    finally:
+        if opening:
+            opening.cancel()
+        crew.close()
+
+
+async def open_browser() -> None:
+    """`st.App` does not open the browser itself. The port answers a moment after the lifespan has begun."""
+    from streamlit import cli_util
+
+    port = st.get_option("server.port")
+    for _attempt in range(100):
+        await asyncio.sleep(0.1)
+        try:
+            _reader, writer = await asyncio.open_connection("localhost", port)
+        except OSError:
+            continue
+        writer.close()
+        cli_util.open_browser(f"http://localhost:{port}")
+        return
+
+
+if get_script_run_ctx(suppress_warning=True) is not None:  # a test runs this file as the script itself
+    from playground.main import main
+
+    main()
+else:
+    from playground import api
+
+    app = st.App(ROOT / "playground" / "main.py", lifespan=lifespan, routes=api.routes())
