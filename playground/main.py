@@ -23,9 +23,7 @@ CSS = """
 
 
 def main() -> None:
-    st.set_page_config(
-        page_title="Transformer Playground", page_icon="🔬", layout="wide", initial_sidebar_state=300
-    )
+    st.set_page_config(page_title="Transformer Playground", page_icon="🔬", layout="wide", initial_sidebar_state=300)
     st.html(CSS)
     with st.container(key="language", width="content"):
         switch()
