@@ -29,8 +29,8 @@ class ModelConfig(Config):
     n_heads: int = Field(
         4, ge=1, le=64, description="Attention heads per layer. Each works on d_model / heads features."
     )
-    n_layers: int = Field(2, ge=1, le=24, description="Blocks in the encoder, and again in the decoder.")
-    d_ff: int = Field(128, ge=1, le=8192, description="Hidden width of the feed-forward part of a block.")
+    n_layers: int = Field(1, ge=1, le=24, description="Blocks in the encoder, and again in the decoder.")
+    d_ff: int = Field(256, ge=1, le=8192, description="Hidden width of the feed-forward part of a block.")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of features set to zero at random while training.")
     max_len: int = Field(64, ge=4, le=1024, description="Longest sequence the model accepts, in tokens.")
     positions: Positions = Field("sincos", description="How the model is told the order of the tokens.")
@@ -140,13 +140,13 @@ class TaskConfig(Config):
 class TrainConfig(Config):
     """How to train: AdamW with a warm-up. `lr` is the peak rate; `clip` the largest gradient norm (0 = no limit)."""
 
-    steps: int = Field(600, ge=1, le=1_000_000, description="Training steps: one batch, one update each.")
+    steps: int = Field(400, ge=1, le=1_000_000, description="Training steps: one batch, one update each.")
     batch_size: int = Field(64, ge=1, le=4096, description="Strings per step.")
-    lr: float = Field(3e-3, gt=0.0, le=1e6, description="Peak learning rate.")
+    lr: float = Field(8e-3, gt=0.0, le=1e6, description="Peak learning rate.")
     warmup: int = Field(
         50, ge=0, le=100_000, description="Steps over which the learning rate grows from 0 to its peak."
     )
-    schedule: Schedule = Field("constant", description="The learning rate after warm-up.")
+    schedule: Schedule = Field("cosine", description="The learning rate after warm-up.")
     weight_decay: float = Field(0.0, ge=0.0, le=1.0, description="How strongly weights are pulled to zero.")
     clip: float = Field(1.0, ge=0.0, le=1e6, description="Longest gradient allowed; 0 for no limit.")
     seed: int = Field(1, ge=0, le=2**31 - 1, description="Fixes start weights and data: same seed, same run.")
