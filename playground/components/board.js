@@ -1,0 +1,92 @@
+// The live board of the Train page: one component, six parts, one redraw per answer of the server.
+
+const BOARDS = new WeakMap();
+
+class Board {
+  constructor(root) {
+    this.root = root;
+    this.live = emptyRun();
+    this.tip = tooltip(root);
+    this.poll = new Poll(this.live, () => this.later());
+    this.parts = [new ModelMap(this), new Thumbs(this), new Curves(this), new Samples(this), new Strip(this)];
+    this.later = this.later.bind(this);
+    this.observer = new ResizeObserver(this.later);
+    this.observer.observe(root);
+    window.addEventListener("resize", this.later);
+  }
+
+  update({ data, setStateValue, setTriggerValue }) {
+    if (this.data?.run !== data.run) this.part = data.part ?? null;
+    this.data = data;
+    this.tellPart = (part) => setStateValue("part", part);
+    this.colours = theme(this.root);
+    this.table = sequential(data.look, this.colours.dark);
+    roles(this.root, data.look);
+    this.words();
+    this.parts[1].drawn = null;
+    this.poll.follow(data, setTriggerValue);
+    this.later();
+  }
+
+  // Fills in every text that does not change while training.
+  words() {
+    const { labels, sample } = this.data;
+    for (const node of this.root.querySelectorAll("[data-t]")) setText(node, labels[node.dataset.t]);
+    for (const node of this.root.querySelectorAll("[data-help]")) help(node, labels[node.dataset.help], this.tip);
+    setAttr(this.root, "aria-label", labels.board);
+    const badge = this.root.querySelector(".badge");
+    badge.hidden = !sample;
+    legend(this.root.querySelector(".thumbs .legend"), this.table, "0", "1");
+  }
+
+  choose(part, keep) {
+    this.part = part === this.part && !keep ? null : part;
+    this.later();
+    clearTimeout(this.telling); // walking through the map with the arrow keys is one rerun, not ten
+    this.telling = setTimeout(() => this.tellPart(this.part), 250);
+  }
+
+  later() {
+    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.draw(); });
+  }
+
+  // As tall as the window allows, so that the page itself never scrolls.
+  fit() {
+    const host = this.root.getRootNode().host ?? this.root, main = host.closest("[data-testid=stMain]");
+    const block = host.closest("[data-testid=stMainBlockContainer]");
+    const below = block ? parseFloat(getComputedStyle(block).paddingBottom) : 10;
+    const top = this.root.getBoundingClientRect().top + (main?.scrollTop ?? window.scrollY);
+    const height = this.data.height ?? Math.max(540, Math.floor(window.innerHeight - top - below - 10));
+    if (this.root.style.getPropertyValue("--height") !== `${height}px`) this.root.style.setProperty("--height", `${height}px`);
+  }
+
+  draw() {
+    if (!this.data || !this.root.isConnected) return;
+    const start = performance.now(), { live } = this;
+    this.fit();
+    const empty = !live.records.length && !live.probe;
+    this.root.classList.toggle("no-data", empty);
+    this.root.classList.toggle("no-probe", !live.probe);
+    const [map] = this.parts;
+    for (const part of this.parts) part.draw();
+    map.detail();
+    performance.clearMeasures("board");
+    performance.measure("board", { start, end: performance.now() });
+  }
+
+  stop() {
+    this.poll.stop();
+    this.observer.disconnect();
+    window.removeEventListener("resize", this.later);
+    clearTimeout(this.telling);
+    if (this.frame) cancelAnimationFrame(this.frame);
+  }
+}
+
+export default function (component) {
+  const root = component.parentElement.querySelector(".root");
+  if (!BOARDS.has(root)) BOARDS.set(root, new Board(root));
+  const board = BOARDS.get(root);
+  board.update(component);
+  return () => { board.stop(); BOARDS.delete(root); };
+}

@@ -1,0 +1,49 @@
+// Six unseen strings and what the model generates for them: right and wrong token by token.
+
+class Samples {
+  constructor(board) {
+    this.board = board;
+    this.box = board.root.querySelector(".samples .rows");
+  }
+
+  draw() {
+    const { live, data, root } = this.board, { labels } = data, samples = live.probe?.samples ?? [];
+    const sign = JSON.stringify([samples, this.box.clientWidth, labels.expected]);
+    if (sign === this.drawn) return;
+    this.drawn = sign;
+    const from = Math.max(0, ...samples.map((s) => s.src.length));
+    const into = Math.max(0, ...samples.map((s) => Math.max(s.got.length, s.expected.length)));
+    const room = this.box.clientWidth - 26 - 46, size = Math.max(11, Math.min(21, Math.floor(room / (from + into || 1)) - 2));
+    this.box.style.setProperty("--from", `${from * (size + 2)}px`);
+    while (this.box.children.length > samples.length) this.box.lastChild.remove();
+    let solved = 0;
+    samples.forEach((sample, i) => {
+      const row = this.box.children[i] ?? this.row(), [source, , answer, sign] = row.children;
+      const length = Math.max(sample.got.length, sample.expected.length), tokens = [], marks = [], titles = [];
+      for (let k = 0; k < length; k++) {
+        const got = sample.got[k], expected = sample.expected[k];
+        tokens.push(got ?? "·");
+        marks.push(got === undefined ? "missing" : got === expected ? "right" : "wrong");
+        titles.push(got === expected ? `${k + 1}: ${got}` : fill(labels.instead, { i: k + 1, got: got ?? "·", expected: expected ?? "·" }));
+      }
+      const wrong = marks.filter((m) => m !== "right").length;
+      solved += wrong === 0;
+      chips(source, sample.src, { size });
+      chips(answer, tokens, { marks, titles, size });
+      setText(sign, wrong ? `✗ ${wrong}` : "✓");
+      setAttr(sign, "class", wrong ? "sign bad" : "sign good");
+      setAttr(sign, "title", wrong ? fill(labels.wrong_tokens, { n: wrong, expected: sample.expected.join(" ") }) : labels.all_right);
+      setAttr(row, "aria-label", `${sample.src.join(" ")} → ${sample.got.join(" ")}: ${wrong ? fill(labels.wrong_tokens, { n: wrong, expected: sample.expected.join(" ") }) : labels.all_right}`);
+    });
+    setText(root.querySelector(".samples .count"), samples.length ? fill(labels.solved, { n: solved, of: samples.length }) : "");
+  }
+
+  row() {
+    const row = add(this.box, "div", { class: "sample", role: "listitem" });
+    add(row, "span", { class: "source" });
+    add(row, "span", { class: "arrow", "aria-hidden": "true" }, "→");
+    add(row, "span", { class: "answer" });
+    add(row, "span", { class: "sign" });
+    return row;
+  }
+}
