@@ -69,17 +69,20 @@ class Block(nn.Module):
         memory_mask: Tensor | None = None,
         bias: Tensor | None = None,
         caches: tuple[Cache, Cache] | None = None,
+        triangle: bool = False,
         trace: AnyTrace = None,
     ) -> Tensor:
         """x (B, T, d_model), memory (B, S, d_model) -> (B, T, d_model)"""
         own, other = caches or (None, None)
         norms = iter(self.norms)
         x = put(trace, "resid_pre", x)
-        x = self.residual(x, next(norms), lambda y: self.attention(y, mask, None, bias, own, scope(trace, "self")))
+        x = self.residual(
+            x, next(norms), lambda y: self.attention(y, mask, None, bias, own, triangle, scope(trace, "self"))
+        )
         if (cross := self.cross) is not None:
             x = put(trace, "resid_self", x)
             x = self.residual(
-                x, next(norms), lambda y: cross(y, memory_mask, memory, None, other, scope(trace, "cross"))
+                x, next(norms), lambda y: cross(y, memory_mask, memory, trace=scope(trace, "cross"), cache=other)
             )
         x = put(trace, "resid_mid", x)
         x = self.residual(x, next(norms), lambda y: put(trace, "ffn", self.ffn(y)))
@@ -143,10 +146,12 @@ class Transformer(nn.Module):
         """
         start = 0 if cache is None else cache.length
         n_keys = start + tgt.shape[1]
-        mask = causal_mask(tgt.shape[1], n_keys, tgt.device) if self.config.causal_mask else None
-        if self.config.padding_mask and cache is None:  # generated tokens are never padding
-            real = padding_mask(tgt)  # (B, 1, 1, T)
-            mask = real if mask is None else mask & real
+        mask = None
+        if self.config.causal_mask:  # padding comes last, so no real token sees any
+            mask = causal_mask(tgt.shape[1], n_keys, tgt.device)
+        elif self.config.padding_mask and cache is None:  # generated tokens are never padding
+            mask = padding_mask(tgt)
+        triangle = self.config.causal_mask and cache is None
         memory_mask = padding_mask(src) if self.config.padding_mask else None
         # A target is as long as its source for most tasks; while generating, its own length is not known yet.
         x = self.tgt_embedding(tgt, (src != PAD).sum(1), start, scope(trace, "embed.tgt"))
@@ -154,7 +159,7 @@ class Transformer(nn.Module):
         bias = self.bias(tgt.shape[1], n_keys, x)
         for i, block in enumerate(self.decoder):
             caches = None if cache is None else cache.layers[i]
-            x = block(x, mask, memory, memory_mask, bias, caches, scope(trace, f"decoder.{i}"))
+            x = block(x, mask, memory, memory_mask, bias, caches, triangle, scope(trace, f"decoder.{i}"))
         if cache is not None:
             cache.length = n_keys
         return put(trace, "logits", self.output(self.decoder_norm(x)))
