@@ -1,0 +1,1 @@
+"""The app around core/: runs, pages, pictures, the command line."""

@@ -1,0 +1,191 @@
+"""What the live components and the download links read. GET only: the ids are 64 random bits, and nothing can be changed here.
+
+A component asks `/api/runs/<id>/live?n=<records it holds>&probe=<version it holds>` a few times a second. That has to stay
+cheap with thirty viewers: records and probe are passed on as the bytes that stand on disk, read once however many look.
+"""
+
+import csv
+import io
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from anyio.to_thread import run_sync
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from playground.i18n import match, translations
+from playground.runs import store
+from playground.runs.archive import export
+from playground.runs.launcher import launcher
+from playground.runs.log import KEYS
+from playground.runs.store import Run, Status
+
+MOST = 20_000  # records in one answer; who lacks more asks again
+LARGE = 2**20  # bytes of a log that are not read between two other answers
+FRESH = 0.2  # seconds that an answer to "is it alive?" holds: taking a lock costs 0.15 ms
+NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def routes() -> list[Route]:
+    return [
+        Route("/api/runs/{id}/live", live),
+        Route("/api/runs/{id}/archive", archive),
+        Route("/api/runs/{id}/weights/{step:int}", weights),
+        Route("/api/runs/{id}/metrics.csv", metrics),
+    ]
+
+
+async def live(request: Request) -> Response:
+    """State, the records the asker does not hold yet, and the newest probe if it is another than the asker's.
+
+    {"state","reason","step","steps","n","restart","rewinds","records","events","damaged","place","waiting","steps_per_s",
+    "seconds","probe","saved"}. `n` is the count to ask with next time; `restart`: forget what you hold. A client that
+    passes `rewinds` back also gets a restart when a record it may hold has changed. `lang` translates the reason.
+    """
+    run = store.find(request.path_params["id"])
+    if run is None:
+        return JSONResponse({"error": "unknown run"}, 404, NO_STORE)
+    asked = request.query_params
+    log_path = run.path / "metrics.jsonl"
+    if size(log_path) > LARGE and run.id not in _seen:
+        await run_sync(run.log)
+    _seen[run.id] = None
+    while len(_seen) > 32:  # less than the logs that stay in memory
+        _seen.popitem(last=False)
+    log = run.log()
+    n = number(asked.get("n"))
+    changed = "rewinds" in asked and asked["rewinds"] != str(log.rewinds)
+    restart = n > len(log.lines) or changed
+    n, records = log.since(0 if restart else n, MOST)
+    status, probe = _status(run), _probe(run)
+    crew = launcher()
+    answer = {
+        "state": status.state,
+        "reason": sentence(status, asked.get("lang")),
+        "step": max(status.step, log.steps[-1]) if log.steps and status.state == "running" else status.step,
+        "steps": run.config.train.steps,
+        "n": n,
+        "restart": restart,
+        "rewinds": log.rewinds,
+        "events": log.events[-200:],
+        "damaged": log.damaged,
+        "place": crew.place(run.id),
+        "waiting": crew.waiting,
+        "steps_per_s": status.steps_per_s if status.state == "running" else None,
+        "seconds": status.seconds,
+        "saved": run.saved_steps(),
+    }
+    body = json.dumps(answer, ensure_ascii=False, separators=(",", ":"), default=str).encode()
+    picture = probe[1] if probe is not None and str(probe[0]) != asked.get("probe") else b"null"
+    body = body[:-1] + b',"records":[' + b",".join(records) + b'],"probe":' + picture + b"}"
+    return Response(body, headers=NO_STORE, media_type="application/json")
+
+
+def archive(request: Request) -> Response:
+    """The run folder as a zip."""
+    run = store.find(request.path_params["id"])
+    if run is None:
+        return JSONResponse({"error": "unknown run"}, 404, NO_STORE)
+    path = export(run)
+    return FileResponse(
+        path,
+        filename=f"run-{run.id}.zip",
+        headers=NO_STORE,
+        media_type="application/zip",
+        background=BackgroundTask(path.unlink, missing_ok=True),
+    )
+
+
+def weights(request: Request) -> Response:
+    """The weights of one step, as .safetensors."""
+    run, step = store.find(request.path_params["id"]), request.path_params["step"]
+    if run is None or step not in run.saved_steps():
+        return JSONResponse({"error": "unknown run or step"}, 404, NO_STORE)
+    name = f"run-{run.id}-step-{step}.safetensors"
+    return FileResponse(run.weights_path(step), filename=name, headers=NO_STORE, media_type="application/octet-stream")
+
+
+def metrics(request: Request) -> Response:
+    """All records as a CSV."""
+    run = store.find(request.path_params["id"])
+    if run is None:
+        return JSONResponse({"error": "unknown run"}, 404, NO_STORE)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, KEYS)
+    writer.writeheader()
+    writer.writerows(run.metrics())
+    headers = NO_STORE | {"Content-Disposition": f'attachment; filename="run-{run.id}.csv"'}
+    return Response(text.getvalue(), headers=headers, media_type="text/csv")
+
+
+def sentence(status: Status, language: str | None) -> str:
+    """Why the run is in this state, in a language of ours."""
+    known = match(language)
+    if known is None or not status.template:
+        return status.reason
+    try:
+        return translations(known).gettext(status.template).format(**status.values)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        return status.reason
+
+
+def number(text: str | None) -> int:
+    """A count from a URL; 0 for anything else."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+@dataclass(frozen=True)
+class _Known:
+    signature: tuple[int, int, int]
+    value: Any
+
+
+_seen: OrderedDict[str, None] = OrderedDict()
+_statuses: OrderedDict[Path, tuple[float, Status]] = OrderedDict()
+_probes: OrderedDict[Path, _Known] = OrderedDict()
+
+
+def _status(run: Run) -> Status:
+    """The state of a run, asked at most five times a second however many look."""
+    known = _statuses.get(run.path)
+    if known is not None and monotonic() - known[0] < FRESH:
+        return known[1]
+    status = run.status()
+    _statuses[run.path] = monotonic(), status
+    _statuses.move_to_end(run.path)
+    while len(_statuses) > 256:
+        _statuses.popitem(last=False)
+    return status
+
+
+def _probe(run: Run) -> tuple[int, bytes] | None:
+    """Version and bytes of the newest probe."""
+    path = run.path / "probe.json"
+    try:
+        stat = path.stat()
+        signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        known = _probes.get(path)
+        if known is None or known.signature != signature:
+            data = path.read_bytes()
+            known = _Known(signature, (json.loads(data)["version"], data))
+            _probes[path] = known
+            _probes.move_to_end(path)
+            while len(_probes) > 64:
+                _probes.popitem(last=False)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    found: tuple[int, bytes] = known.value
+    return found

@@ -1,0 +1,419 @@
+"""Who may train, and when: slots, a fair queue, and worker processes kept warm. One launcher a server."""
+
+import atexit
+import json
+import math
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import monotonic
+from types import ModuleType
+from typing import Any
+
+from playground.i18n import N_
+from playground.runs import store
+from playground.runs.files import held, lock
+from playground.runs.store import Run, Status
+
+SPARES = 2  # idle workers kept ready, where slots are free
+GIVE_UP = 3  # workers that died before they were ready: then no more are started unasked
+
+KILLED = N_(
+    "The training process was killed, probably because memory ran out. Resume goes on from the last checkpoint."
+)
+DIED = N_("The training process ended unexpectedly (exit status {code}). Resume goes on from the last checkpoint.")
+CANNOT_START = N_("The training process cannot start (exit status {code}). The server's log says why.")
+
+
+@dataclass(eq=False)
+class Worker:
+    """One training process. Without a run it is idle."""
+
+    process: subprocess.Popen[bytes]
+    ready: bool = False
+    run: Run | None = None
+    owner: str = ""
+    started: bool = False  # it has picked the run up
+    paused: bool = False
+    releasing: bool = False  # it was asked to give up the slot
+    go_on: bool = False  # somebody wants the run to go on, should it end paused or stopped all the same
+
+    def send(self, **message: str) -> None:
+        with suppress(OSError, ValueError):  # it is dead: its reader thread takes care of that
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+
+
+@dataclass(frozen=True)
+class Waiting:
+    run: Run
+    owner: str
+    number: int = field(compare=False)  # order of arrival
+
+
+class Launcher:
+    """Commands are targets, not differences, so that doing one twice is doing it once."""
+
+    def __init__(self, slots: int | None = None) -> None:
+        asked = os.environ.get("PLAYGROUND_SLOTS", "")
+        self.slots = slots or (int(asked) if asked.isdigit() and int(asked) else 0) or os.cpu_count() or 1
+        self._lock = threading.RLock()
+        self._workers: list[Worker] = []
+        self._waiting: list[Waiting] = []
+        self._order: list[str] | None = []  # ids as they will be served; None: to be worked out anew
+        self._served: dict[str, int] = {}  # owner: the turn at which they got their last slot
+        self._turns = 0
+        self._stillborn = 0
+        self._warm = self._closed = False
+        self._server = ""
+        atexit.register(self.close)
+
+    # What people ask
+
+    def warm(self) -> None:
+        """Start workers now, so that the first click need not wait for torch."""
+        with self._lock:
+            self._warm = True
+            self._pump()
+
+    def submit(self, run_id: str, owner: str = "", paused_at: int | None = None) -> bool:
+        """Train this run as soon as a slot is free; `paused_at` pauses it at that step. False: it cannot be trained here,
+        because another process trains it or it is no run of ours. Submitting twice is submitting once.
+        """
+        with self._lock:
+            run = self._find(run_id)
+            if run is None:
+                return False
+            if self._worker(run_id) or self._is_waiting(run_id):
+                return True
+            if paused_at is None:
+                run.withdraw("pause", "step", "stop")
+            else:
+                run.withdraw("stop")
+                run.ask("step", paused_at)
+                run.ask("pause")
+            return self._enqueue(run, owner)
+
+    def resume(self, run_id: str, owner: str = "") -> bool:
+        """Go on training: a paused, stopped, failed or interrupted run continues from its newest checkpoint."""
+        with self._lock:
+            run = self._find(run_id)
+            if run is None:
+                return False
+            run.withdraw("pause", "step", "stop")
+            if worker := self._worker(run_id):
+                worker.go_on = True
+                return True
+            if self._is_waiting(run_id):
+                return True
+            return run.status().state != "finished" and self._enqueue(run, owner)
+
+    def resume_all(self, owner: str = "") -> int:
+        """Resume every interrupted run, oldest first, each in its own person's turn. How many those were."""
+        interrupted = [run for run in reversed(store.list_runs()) if run.status().state == "interrupted"]
+        return sum(self.resume(run.id, run.owner or owner) for run in interrupted)
+
+    def pause(self, run_id: str) -> None:
+        with self._lock:
+            if (run := self._find(run_id)) is None:
+                return
+            run.withdraw("step")
+            if self._drop(run_id):
+                self._mark(run, "paused")
+            elif self._worker(run_id) or run.alive():
+                run.ask("pause")
+                self._forget_wish(run_id)
+
+    def step_to(self, run_id: str, target: int, owner: str = "") -> None:
+        """Train up to this step and pause there."""
+        with self._lock:
+            if (run := self._find(run_id)) is None:
+                return
+            run.ask("step", int(target))
+            run.ask("pause")
+            if worker := self._worker(run_id):
+                worker.go_on = True
+            elif not self._is_waiting(run_id) and run.status().state != "finished" and run.status().step < target:
+                run.withdraw("stop")
+                self._enqueue(run, owner or run.owner)
+
+    def stop(self, run_id: str) -> None:
+        """End the run here. It can still be resumed later."""
+        with self._lock:
+            if (run := self._find(run_id)) is None:
+                return
+            if self._worker(run_id) or run.alive():
+                run.ask("stop")
+                self._forget_wish(run_id)
+            elif self._drop(run_id) or run.status().state in ("paused", "queued", "interrupted"):
+                run.withdraw("pause", "step", "stop")
+                self._mark(run, "stopped")
+
+    def set_lr(self, run_id: str, lr: float) -> None:
+        """Change the peak learning rate from the next step on, or from the first one after a resume."""
+        run = self._find(run_id)
+        if run is not None and math.isfinite(lr) and 0 < lr <= 1e6:
+            run.ask("lr", float(lr))
+
+    def delete(self, run_id: str) -> bool:
+        """Take a run out of the queue and delete it; its trainer, if any, ends when it sees that."""
+        with self._lock:
+            self._drop(run_id)
+            self._forget_wish(run_id)
+        return store.delete(run_id)
+
+    # What people see
+
+    @property
+    def waiting(self) -> int:
+        """How many runs wait for a slot."""
+        return len(self._waiting)
+
+    @property
+    def training(self) -> int:
+        """How many slots are taken."""
+        return sum(worker.run is not None for worker in self._workers)
+
+    def place(self, run_id: str) -> int | None:
+        """The place in the queue, 1 is next; None for a run that does not wait."""
+        with self._lock:
+            order = self._order = self._fair() if self._order is None else self._order
+            return order.index(run_id) + 1 if run_id in order else None
+
+    def has(self, run_id: str) -> bool:
+        """Does a worker of this server train the run?"""
+        return self._worker(run_id) is not None
+
+    def close(self) -> None:
+        """Let every worker save and leave; kill what is left after two seconds."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            workers = list(self._workers)
+        atexit.unregister(self.close)
+        for worker in workers:
+            with suppress(OSError):
+                assert worker.process.stdin is not None
+                worker.process.stdin.close()
+        deadline = monotonic() + 2.0
+        for worker in workers:
+            try:
+                worker.process.wait(max(0.0, deadline - monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+        if self._server:
+            self._alive.release()
+            with suppress(OSError):
+                Path(self._alive.lock_file).unlink()
+
+    # The queue
+
+    def _fair(self) -> list[str]:
+        """Who is served in which order: fewest slots first, then longest without one, then first come. Nobody's second run
+        comes before everybody's first.
+        """
+        slots = Counter(worker.owner for worker in self._workers if worker.run is not None)
+        served, turn = dict(self._served), self._turns
+        line: dict[str, list[Waiting]] = {}
+        for entry in self._waiting:
+            line.setdefault(entry.owner, []).append(entry)
+        order = []
+        while line:
+            owner = min(line, key=lambda who: (slots[who], served.get(who, 0), line[who][0].number))
+            order.append(line[owner].pop(0).run.id)
+            if not line[owner]:
+                del line[owner]
+            turn += 1
+            slots[owner] += 1
+            served[owner] = turn
+        return order
+
+    def _enqueue(self, run: Run, owner: str) -> bool:
+        if self._closed or run.alive():
+            return False
+        status = run.written_status()
+        run.set_status(replace(status, state="queued", template="", values={}, steps_per_s=None, server=self._name()))
+        self._turns += 1
+        self._waiting.append(Waiting(run, owner or run.owner or run.id, self._turns))
+        self._order, self._stillborn = None, 0
+        self._pump()
+        return True
+
+    def _pump(self) -> None:
+        """Give free slots to those who wait, ask paused runs to make room, keep spare workers warm."""
+        if self._closed:
+            return
+        while self._waiting and self.training < self.slots:
+            entry = next(e for e in self._waiting if e.run.id == self._fair()[0])
+            self._waiting.remove(entry)
+            self._order = None
+            if not entry.run.path.is_dir():
+                continue
+            idle = [worker for worker in self._workers if worker.run is None]
+            worker = next((w for w in idle if w.ready), None) or (idle[0] if idle else self._start())
+            worker.run, worker.owner = entry.run, entry.owner
+            worker.started = worker.paused = worker.releasing = worker.go_on = False
+            self._turns += 1
+            self._served[entry.owner] = self._turns
+            worker.send(run=str(entry.run.path))
+        room = sum(worker.releasing for worker in self._workers)
+        for worker in self._workers:
+            if room >= len(self._waiting):
+                break
+            if worker.paused and worker.run is not None and not worker.releasing:
+                worker.releasing = True
+                worker.send(release=worker.run.id)
+                room += 1
+        idle = [worker for worker in self._workers if worker.run is None]
+        wanted = min(SPARES, self.slots - self.training)
+        # One after the other: two that load torch at once are each ready later.
+        if self._warm and len(idle) < wanted and all(w.ready for w in idle) and self._stillborn < GIVE_UP:
+            self._start()
+
+    def _drop(self, run_id: str) -> bool:
+        """Out of the queue. Was it there?"""
+        before = len(self._waiting)
+        self._waiting = [entry for entry in self._waiting if entry.run.id != run_id]
+        self._order = None
+        return len(self._waiting) < before
+
+    # The workers
+
+    def _start(self) -> Worker:
+        # Cores are shared out over the slots, and one is left to the page. More than four threads slow small models down.
+        share = ((os.cpu_count() or 1) - 1) // self.slots
+        threads = os.environ.get("PLAYGROUND_THREADS") or str(max(1, min(4, share)))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "playground.runs.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"PLAYGROUND_THREADS": threads, "PYTHONIOENCODING": "utf-8"},
+        )
+        worker = Worker(process)
+        self._workers.append(worker)
+        threading.Thread(target=self._follow, args=(worker,), daemon=True, name="follow worker").start()
+        return worker
+
+    def _follow(self, worker: Worker) -> None:
+        """Read what a worker says until it is dead."""
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            with suppress(ValueError), self._lock:
+                self._heard(worker, json.loads(line))
+        code = worker.process.wait()
+        with suppress(OSError):
+            worker.process.stdout.close()
+        with suppress(OSError):
+            assert worker.process.stdin is not None
+            worker.process.stdin.close()
+        with self._lock:
+            self._died(worker, code)
+
+    def _heard(self, worker: Worker, message: dict[str, object]) -> None:
+        if message.get("ready"):
+            worker.ready, self._stillborn = True, 0
+        elif worker.run is not None and message.get("run") == worker.run.id:
+            if "end" in message:
+                run, owner, go_on = worker.run, worker.owner, worker.go_on
+                worker.run, worker.paused, self._order = None, False, None
+                if message["end"] in ("paused", "stopped") and go_on and self._wanted(run):
+                    with suppress(OSError):
+                        self._enqueue(run, owner)
+            else:
+                worker.started = True
+                worker.paused = message.get("state") == "paused"
+                worker.releasing = worker.releasing and worker.paused
+        self._pump()
+
+    def _wanted(self, run: Run) -> bool:
+        """Would the trainer, started again, have anything to do? A resume may cross a run that is just ending."""
+        asked = {path.name for path in (run.path / "control").glob("*")}
+        if "stop" in asked:
+            return False
+        if "pause" not in asked:
+            return True
+        try:
+            return "step" in asked and int((run.path / "control" / "step").read_text()) > run.written_status().step
+        except (OSError, ValueError):
+            return False
+
+    def _died(self, worker: Worker, code: int) -> None:
+        if worker in self._workers:
+            self._workers.remove(worker)
+        self._order = None
+        if not worker.ready:
+            self._stillborn += 1
+        run, worker.run = worker.run, None
+        if run is not None and not self._closed and run.path.is_dir():
+            status = run.written_status()
+            if worker.ready and not worker.started:  # it was dead already when it got the run
+                with suppress(OSError):
+                    self._enqueue(run, worker.owner)
+            elif status.state in ("queued", "running") and not run.alive():
+                template, state = DIED, "interrupted"
+                if not worker.ready:
+                    template, state = CANNOT_START, "failed"
+                elif code == -getattr(signal, "SIGKILL", 9):
+                    template = KILLED
+                with suppress(OSError):
+                    status = replace(status, state=state, template=template, values={"code": code}, steps_per_s=None)
+                    run.set_status(replace(status, server=""))
+        self._pump()
+
+    # Small things
+
+    def _find(self, run_id: str) -> Run | None:
+        run = store.find(run_id)
+        return None if run is None or run.is_sample else run
+
+    def _worker(self, run_id: str) -> Worker | None:
+        return next((w for w in list(self._workers) if w.run is not None and w.run.id == run_id), None)
+
+    def _is_waiting(self, run_id: str) -> bool:
+        return any(entry.run.id == run_id for entry in self._waiting)
+
+    def _forget_wish(self, run_id: str) -> None:
+        if worker := self._worker(run_id):
+            worker.go_on = False
+
+    def _mark(self, run: Run, state: str) -> None:
+        status = run.written_status()
+        run.set_status(Status(state, status.step, None, status.seconds))
+
+    def _name(self) -> str:
+        """This server's name on the runs in its queue. Whoever finds its lock free knows that the queue is gone."""
+        if not self._server:
+            self._server = secrets.token_hex(8)
+            folder = store.root()
+            for old in folder.glob(".server-*.lock"):
+                if not held(old):
+                    old.unlink(missing_ok=True)
+            self._alive = lock(store.server_lock(folder, self._server))
+            self._alive.acquire()
+        return self._server
+
+
+def launcher() -> Launcher:
+    """The launcher of this process. It lives in a module of its own that no file stands behind, because Streamlit's hot
+    reload throws modules away when their file changes, and a second launcher would start workers of its own.
+    """
+    home: Any = sys.modules.setdefault("_playground_launcher", ModuleType("_playground_launcher"))
+    with _making:
+        if not hasattr(home, "it") or home.it._closed:
+            home.it = Launcher()
+        it: Launcher = home.it
+    return it
+
+
+_making = threading.Lock()

@@ -1,0 +1,93 @@
+"""The live look inside: attention of one fixed unseen example, and six unseen strings the model writes itself.
+
+It costs time that training does not get, so each part waits at least fifty times as long as it took: 2 % at most, each.
+"""
+
+import json
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.decode import DecodeOptions, generate
+from core.model import EOS, PAD
+from core.tasks import Batch
+from core.trace import Trace
+from core.train import Trainer
+from playground.runs.files import read_json, replace
+from playground.runs.store import Run
+
+SAMPLES = 6
+EVERY = 0.25  # seconds between two looks, at least
+SHARE = 50
+COMFORTABLE = 16  # tokens: the longest example that is still a readable picture
+
+
+class Prober:
+    """Writes probe.json. Draws no random numbers, so that looking changes nothing."""
+
+    def __init__(self, run: Run, trainer: Trainer) -> None:
+        self.path, self.trainer = run.path / "probe.json", trainer
+        vocab, batch = trainer.data.vocab, _different(trainer.data.unseen(48))
+        lengths = (batch.src != PAD).sum(1)
+        self.samples = Batch(batch.src[:SAMPLES], batch.tgt_in[:SAMPLES], batch.tgt_out[:SAMPLES])
+        fitting = lengths.where(lengths <= COMFORTABLE, -lengths)  # the longest readable one, else the shortest
+        row = int(fitting.argmax())
+        n, t = int(lengths[row]), int((batch.tgt_out[row] != PAD).sum())
+        self.src, self.tgt = batch.src[row : row + 1, :n], batch.tgt_in[row : row + 1, :t]
+        self.fixed = {"src": [vocab.name(i) for i in self.src[0]], "tgt": [vocab.name(i) for i in self.tgt[0]]}
+        self.sources = [self._written(row) for row in self.samples.src.tolist()]
+        self.expected = [self._written(row) for row in self.samples.tgt_out.tolist()]
+        version = read_json(self.path).get("version")
+        self.version = version if type(version) is int else 0
+        self.next_look = self.next_samples = 0.0
+        self.written: list[dict[str, list[str]]] = [
+            {"src": s, "expected": e, "got": []} for s, e in zip(self.sources, self.expected, strict=True)
+        ]
+
+    def look(self, force: bool = False) -> None:
+        """Write a new probe if it is time for one. Raises OSError."""
+        start = monotonic()
+        if not force and start < self.next_look:
+            return
+        if force or start >= self.next_samples:
+            self.written = self._write_samples()
+            self.next_samples = monotonic() + max(2 * EVERY, SHARE * (monotonic() - start))
+            start = monotonic()
+        self.version += 1
+        data = {"version": self.version, "step": self.trainer.step, **self.fixed}
+        data |= {"patterns": self._patterns(), "samples": self.written}
+        replace(self.path, json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+        self.next_look = monotonic() + max(EVERY, SHARE * (monotonic() - start))
+
+    @torch.no_grad()
+    def _patterns(self) -> dict[str, Any]:
+        trace = Trace()
+        self.trainer.model.eval()  # the trainer turns dropout on again at its next step
+        self.trainer.model(self.src, self.tgt, trace)
+        return {name.removesuffix(".pattern"): _rounded(x[0]) for name, x in trace.items() if name.endswith(".pattern")}
+
+    def _write_samples(self) -> list[dict[str, list[str]]]:
+        self.trainer.model.eval()
+        longest = self.samples.tgt_out.shape[1]
+        ids = generate(self.trainer.model, self.samples.src, DecodeOptions(max_len=longest)).tolist()
+        got = [self._written(row) for row in ids]
+        return [{"src": s, "expected": e, "got": g} for s, e, g in zip(self.sources, self.expected, got, strict=True)]
+
+    def _written(self, ids: list[int]) -> list[str]:
+        """The tokens up to the end token, by name."""
+        ids = ids[: ids.index(EOS)] if EOS in ids else ids
+        return [self.trainer.data.vocab.name(i) for i in ids if i != PAD]
+
+
+def _different(batch: Batch) -> Batch:
+    """Each source once, in the order they came."""
+    first = {tuple(row): i for i, row in reversed(list(enumerate(batch.src.tolist())))}
+    rows = torch.tensor(sorted(first.values()), device=batch.src.device)
+    return Batch(batch.src[rows], batch.tgt_in[rows], batch.tgt_out[rows])
+
+
+def _rounded(pattern: Tensor) -> Any:
+    """(H, Tq, Tk) -> lists, three decimals. A model that went wrong has NaN, which JSON does not know: 0."""
+    return pattern.double().nan_to_num().mul(1000).round().div(1000).tolist()

@@ -1,0 +1,383 @@
+"""The run folder: the one contract between training and looking. DESIGN: training writes it, the app only reads it.
+
+<id>/run.json                   written once: schema version, RunConfig, seed, versions
+     status.json                replaced atomically: state, why, step
+     label.json                 name, notes, tags, pinned: the only part a person edits
+     metrics.jsonl              one writer, one line a record
+     probe.json                 the newest look inside: attention of one example, six outputs
+     weights/<step>.safetensors, optimizer/<step>.safetensors
+     control/                   pause, step, stop, lr: what people asked of the trainer
+     writer.lock                held while a trainer lives
+"""
+
+import math
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from core.config import RunConfig
+from core.messages import ConfigError
+from core.read import build
+from playground.i18n import N_
+from playground.runs import log
+from playground.runs.files import held, read_json, write_json
+
+SCHEMA = 1
+RUN_ID = re.compile(r"(?:\d{8}-\d{9}-[0-9a-f]{16}|sample-[a-z0-9-]{1,40})")
+STATES = ("draft", "queued", "running", "paused", "finished", "stopped", "failed", "interrupted")
+ENDED = ("finished", "stopped", "failed", "interrupted")
+
+UNREADABLE = N_("Its run.json cannot be read.")
+NEWER = N_("It was made by a newer version of Transformer Playground (format {schema}; this version reads {known}).")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run does. `template` says why, in English, `values` fill it: `_(s.template).format(**s.values)` translates."""
+
+    state: str = "draft"
+    step: int = 0
+    steps_per_s: float | None = None
+    seconds: float = 0.0  # of training, pauses left out
+    template: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+    server: str = ""  # a queued run: which server has it in its queue
+
+    @property
+    def reason(self) -> str:
+        try:
+            return self.template.format(**self.values)
+        except (KeyError, IndexError, ValueError, AttributeError):
+            return self.template
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+@dataclass(frozen=True)
+class Label:
+    name: str = ""
+    notes: str = ""
+    tags: tuple[str, ...] = ()
+    pinned: bool = False
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used: template and values as in Status."""
+
+    def __init__(self, template: str, **values: Any) -> None:
+        self.template, self.values = template, values
+        super().__init__(template.format(**values))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. Everything is read from the disk when it is asked for."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def is_sample(self) -> bool:
+        return self.id.startswith("sample-")
+
+    @property
+    def config(self) -> RunConfig:
+        """Raises RunError."""
+        return _facts(self.path).config
+
+    @property
+    def created(self) -> datetime:
+        """Raises RunError."""
+        return _facts(self.path).created
+
+    @property
+    def owner(self) -> str:
+        return _facts(self.path).owner
+
+    def status(self) -> Status:
+        """What it does now. A run that says it is running, while nobody holds its lock, was interrupted."""
+        status = self.written_status()
+        if status.state == "running" and not self.is_sample and not self.alive():
+            status = self.written_status()  # it may have ended between the two looks
+            if status.state == "running":
+                return replace(status, state="interrupted", steps_per_s=None)
+        if status.state == "queued" and not (self.alive() or held(server_lock(self.path.parent, status.server))):
+            return replace(self.written_status(), state="interrupted")
+        return status
+
+    def written_status(self) -> Status:
+        """The status file as it stands."""
+        data = read_json(self.path / "status.json")
+        state, step = data.get("state"), data.get("step")
+        if state not in STATES or type(step) is not int:
+            return Status("interrupted" if self.saved_steps() else "draft", max(self.saved_steps(), default=0))
+        speed, seconds, values = data.get("steps_per_s"), data.get("seconds"), data.get("values")
+        return Status(
+            state,
+            step,
+            float(speed) if isinstance(speed, (int, float)) and math.isfinite(speed) else None,
+            float(seconds) if isinstance(seconds, (int, float)) and math.isfinite(seconds) else 0.0,
+            str(data.get("template", "")),
+            values if isinstance(values, dict) else {},
+            str(data.get("server", "")),
+        )
+
+    def set_status(self, status: Status) -> None:
+        """Raises OSError, also where the folder is gone."""
+        write_json(self.path / "status.json", asdict(status))
+
+    def alive(self) -> bool:
+        """Does a trainer hold this folder?"""
+        return held(self.path / "writer.lock")
+
+    def label(self) -> Label:
+        data = read_json(self.path / "label.json")
+        tags = data.get("tags")
+        return Label(
+            str(data.get("name") or ""),
+            str(data.get("notes") or ""),
+            tuple(map(str, tags)) if isinstance(tags, list) else (),
+            data.get("pinned") is True,
+        )
+
+    def set_label(self, **changes: Any) -> Label:
+        """Change name, notes, tags or pinned; the rest stays. Too long a text is cut. Raises OSError."""
+        label = replace(self.label(), **changes)
+        label = replace(
+            label,
+            name=" ".join(label.name.split())[:80],
+            notes=label.notes[:10_000],
+            tags=tuple(" ".join(tag.split())[:40] for tag in label.tags if tag.strip())[:20],
+        )
+        write_json(self.path / "label.json", asdict(label))
+        return label
+
+    def log(self) -> log.Log:
+        """The records with what else the log knows: `events`, `damaged` (how many lines were skipped)."""
+        return log.log(self.path / "metrics.jsonl")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One record a step, in order: step, loss, lr, grad_norm, tokens_per_s, token_accuracy, exact_match, seconds."""
+        return self.log().records()
+
+    def saved_steps(self) -> list[int]:
+        return _steps(self.path / "weights")
+
+    def weights_path(self, step: int) -> Path:
+        return self.path / "weights" / f"{int(step)}.safetensors"
+
+    def state_path(self, step: int) -> Path:
+        return self.path / "optimizer" / f"{int(step)}.safetensors"
+
+    def resumable_steps(self) -> list[int]:
+        """Steps with both weights and training state, newest first."""
+        return sorted(set(self.saved_steps()) & set(_steps(self.path / "optimizer")), reverse=True)
+
+    def probe(self) -> dict[str, Any] | None:
+        return read_json(self.path / "probe.json") or None
+
+    def ask(self, request: str, value: object = "") -> None:
+        """Leave a request for the trainer: pause, step (a number), stop, lr (a number). Raises OSError."""
+        (self.path / "control").mkdir(exist_ok=True)
+        write_json(self.path / "control" / request, value)
+
+    def withdraw(self, *requests: str) -> None:
+        for request in requests:
+            (self.path / "control" / request).unlink(missing_ok=True)
+
+
+def root() -> Path:
+    """Where runs live: PLAYGROUND_RUNS, or ./runs."""
+    return Path(os.environ.get("PLAYGROUND_RUNS") or "runs").absolute()
+
+
+def samples() -> Path:
+    """The trained runs that ship with the app: folders named sample-…, never written to."""
+    return Path(__file__).parents[1] / "samples"
+
+
+def server_lock(folder: Path, server: str) -> Path:
+    """The lock a server holds for life, in the folder of runs. The name may come from a file, so it is checked."""
+    return folder / f".server-{server if re.fullmatch('[0-9a-f]{16}', server) else 'none'}.lock"
+
+
+def new_id() -> str:
+    """UTC time to the millisecond, which sorts, and 64 random bits, which nobody guesses."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(8)}"
+
+
+def create(config: RunConfig, owner: str = "") -> Run:
+    """A new run, still a draft. The folder appears whole, by one rename. Raises OSError."""
+    run = Run(root() / new_id())
+    facts = {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "seed": config.train.seed,
+        "versions": versions(),
+        "owner": owner,
+        "config": config.model_dump(mode="json"),
+    }
+    return publish(run, facts, Status())
+
+
+def publish(run: Run, facts: dict[str, Any], status: Status, rest: Path | None = None) -> Run:
+    """Put a new run folder in its place; `rest` is a folder beside it that already holds its other files."""
+    making = rest or run.path.with_name(f".new-{run.id}")
+    try:
+        for name in ("weights", "optimizer", "control"):
+            (making / name).mkdir(parents=True, exist_ok=True)
+        write_json(making / "run.json", facts)
+        Run(making).set_status(status)
+        os.rename(making, run.path)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    return run
+
+
+def find(run_id: object) -> Run | None:
+    """The run with this id, if there is one that can be read. The id may come from anywhere."""
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
+        return None
+    run = Run((samples() if run_id.startswith("sample-") else root()) / run_id)
+    try:
+        _facts(run.path)
+    except RunError:
+        return None
+    return run
+
+
+def list_runs() -> list[Run]:
+    """Every run that can be read, newest first, then the samples."""
+    runs, _ = _list()
+    return runs
+
+
+def unreadable() -> dict[str, RunError]:
+    """Folders that look like runs and cannot be read, with the reason."""
+    _, bad = _list()
+    return bad
+
+
+def _list() -> tuple[list[Run], dict[str, RunError]]:
+    runs, bad = [], {}
+    for folder in (root(), samples()):
+        try:
+            names = sorted((e.name for e in os.scandir(folder) if RUN_ID.fullmatch(e.name)), reverse=True)
+        except OSError:
+            continue
+        for name in names:
+            if name.startswith("sample-") != (folder == samples()):
+                continue
+            try:
+                _facts(folder / name)
+                runs.append(Run(folder / name))
+            except RunError as error:
+                if (folder / name).is_dir():  # not one that was deleted just now
+                    bad[name] = error
+    return runs, bad
+
+
+def delete(run_id: str) -> bool:
+    """Delete a run, training or not: it is gone from the list at once, and its trainer ends when it sees that."""
+    run = find(run_id) or (Run(root() / run_id) if RUN_ID.fullmatch(run_id) else None)
+    if run is None or run.is_sample or not run.path.is_dir():
+        return False
+    trash = run.path.with_name(f".trash-{run.id}-{secrets.token_hex(4)}")
+    for attempt in range(100):
+        try:
+            os.rename(run.path, trash)
+            break
+        except PermissionError:  # Windows keeps a folder whose files are open
+            if attempt == 99 or not run.alive():
+                raise
+            run.ask("stop")
+            time.sleep(0.02)
+    shutil.rmtree(trash, ignore_errors=True)
+    return True
+
+
+def archive(run_id: str) -> Path:
+    """The run as a zip in a temporary file, which the caller removes. Raises KeyError for an unknown run, OSError."""
+    from playground.runs.archive import export
+
+    run = find(run_id)
+    if run is None:
+        raise KeyError(run_id)
+    return export(run)
+
+
+@cache
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("torch", "streamlit", "safetensors"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _steps(folder: Path) -> list[int]:
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return []
+    return sorted(int(m[1]) for name in names if (m := re.fullmatch(r"(\d{1,9})\.safetensors", name)))
+
+
+@dataclass(frozen=True)
+class _Facts:
+    config: RunConfig
+    created: datetime
+    owner: str
+
+
+_cache: OrderedDict[Path, tuple[tuple[int, int, int], _Facts]] = OrderedDict()
+_cache_lock = Lock()
+_KEPT = 12_000
+
+
+def _facts(path: Path) -> _Facts:
+    """What run.json says. It is written once, so it is parsed once. Raises RunError."""
+    try:
+        stat = os.stat(path / "run.json")
+    except OSError:
+        raise RunError(UNREADABLE) from None
+    signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    with _cache_lock:
+        known = _cache.get(path)
+    if known is not None and known[0] == signature:
+        return known[1]
+    data = read_json(path / "run.json")
+    schema = data.get("schema")
+    if type(schema) is int and schema > SCHEMA:
+        raise RunError(NEWER, schema=schema, known=SCHEMA)
+    try:
+        facts = _Facts(build(data["config"]), datetime.fromisoformat(data["created"]), str(data.get("owner", "")))
+        if schema != SCHEMA or facts.created.tzinfo is None:
+            raise ValueError
+    except (KeyError, TypeError, ValueError, ConfigError):
+        raise RunError(UNREADABLE) from None
+    with _cache_lock:
+        _cache[path] = signature, facts
+        while len(_cache) > _KEPT:
+            _cache.popitem(last=False)
+    return facts
