@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from playground import state
 from playground.i18n import LANGUAGES, SESSION_KEY, _, language
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,7 @@ def main() -> None:
         ],
         position="top",
     )
+    state.visit(page.url_path)
     page.run()
 
 

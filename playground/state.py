@@ -15,17 +15,27 @@ def owner() -> str:
     return str(st.session_state.setdefault("owner", secrets.token_hex(8)))
 
 
+def visit(page: str) -> None:
+    """main.py tells which page this script run draws."""
+    st.session_state["page_changed"] = st.session_state.get("page") != page
+    st.session_state["page"] = page
+
+
+def page_changed() -> bool:
+    """Streamlit empties the URL when another page is chosen; on the same page, an emptied URL is the back button."""
+    return bool(st.session_state.get("page_changed", True))
+
+
 def current_run() -> Run:
-    """The run of `?run=`, else the one this session looked at last, else the shipped sample. Also writes it to the URL."""
+    """The run of `?run=`, else the one this session looked at last, else the shipped sample. Keeps it in the URL."""
     asked = st.query_params.get("run")
-    run = store.find(asked) if asked else None
+    run = store.find(asked) if asked and len(asked) <= MAX_URL_VALUE else None
     if asked and run is None:
         notice_bad_url("run")
         del st.query_params["run"]
-    if run is None and (last := st.session_state.get("run")):
-        run = store.find(last)
-        if run is None:  # deleted meanwhile
-            del st.session_state["run"]
+    last = st.session_state.get("run")
+    if run is None and last and (asked or page_changed()):
+        run = store.find(last)  # None if it was deleted meanwhile
     run = run or sample()
     _remember(run)
     return run
@@ -40,7 +50,7 @@ def set_run(run_id: str) -> None:
 
 def sample() -> Run:
     """The trained run that ships with the app."""
-    return next(run for run in (store.find(path.name) for path in sorted(store.samples().iterdir())) if run)
+    return next(run for path in sorted(store.samples().iterdir()) if (run := store.find(path.name)))
 
 
 def _remember(run: Run) -> None:

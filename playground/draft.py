@@ -1,0 +1,172 @@
+"""The settings in the form: those of the run in view until a control is changed, then a draft of the next run.
+
+A draft is plain nested data ({"model": {"n_heads": 4, …}, …}), so it may be wrong for a while; `check` says what is wrong.
+In the URL stand only the settings that differ from the run in view (from the defaults, for the sample).
+"""
+
+import copy
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from core.config import RunConfig
+from core.messages import ConfigError
+from core.read import build, fit
+from playground import state
+from playground.differences import shown
+from playground.i18n import _
+from playground.presets import PRESETS, Settings
+from playground.runs.store import Run
+
+# URL name -> part and field. The longest sequence follows from the task; pairs are too many for a URL.
+URL_NAMES = {
+    ("task" if (part, name) == ("task", "name") else name): (part, name)
+    for part in ("task", "model", "train")
+    for name in RunConfig.model_fields[part].annotation.model_fields  # type: ignore[union-attr]
+    if (part, name) not in (("model", "max_len"), ("task", "pairs"))
+}
+NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,12})?(e-?\d{1,3})?")
+
+
+@dataclass
+class Draft:
+    run_id: str
+    base: Settings  # what the run in view was made with
+    data: Settings
+    version: int  # of the widgets: a new one makes them all anew, with the values of `data`
+    written: dict[str, str] = field(default_factory=dict)  # what we put into the URL
+
+    @property
+    def changes(self) -> list[tuple[str, Any, Any]]:
+        """("model.n_heads", 4, 8) for every setting that is no longer that of the run in view."""
+        now, base = prepared(self.data), prepared(self.base)
+        return [
+            (f"{part}.{name}", base[part][name], value)
+            for part in ("task", "model", "train")
+            for name, value in now[part].items()
+            if value != base[part][name] and (part, name) != ("model", "max_len")
+        ]
+
+    def load(self, data: Settings) -> None:
+        self.data, self.version = copy.deepcopy(data), self.version + 1
+
+
+def settings(config: RunConfig) -> Settings:
+    data: Settings = config.model_dump(mode="json")
+    return data
+
+
+def preset_settings(index: int) -> Settings:
+    data = settings(RunConfig())
+    for part, values in PRESETS[index].settings.items():
+        data[part] |= values
+    return data
+
+
+def matching_preset(data: Settings) -> int | None:
+    wanted = prepared(data)
+    return next((i for i in range(len(PRESETS)) if prepared(preset_settings(i)) == wanted), None)
+
+
+def prepared(data: Settings) -> Settings:
+    """The data as a run would get it: what a control that is not shown was set to before does not count."""
+    model, task, train = ({**data[part]} for part in ("model", "task", "train"))
+    if task["name"] != "pairs":
+        task["pairs"] = []
+    if model["positions"] not in ("integer", "unit"):
+        model["position_placement"] = "every_dimension"
+    return fit({"model": model, "task": task, "train": train})
+
+
+def check(data: Settings) -> tuple[RunConfig | None, dict[str, str]]:
+    """The configuration, or the sentences that say what is wrong, by field."""
+    try:
+        return build(prepared(data)), {}
+    except ConfigError as error:
+        return None, {p.loc: _(p.template).format(**p.values) for p in error.problems}
+
+
+def follow(run: Run) -> Draft:
+    """The draft of this session, brought in line with the run in view and with what stands in the URL."""
+    draft: Draft | None = st.session_state.get("draft")
+    asked = {name: st.query_params[name] for name in URL_NAMES if name in st.query_params}
+    if draft is None or draft.run_id != run.id:
+        base = settings(RunConfig() if run.is_sample else run.config)
+        draft = Draft(run.id, base, base, draft.version if draft else 0, {})
+        draft.load(apply(base, asked))
+        st.session_state["draft"] = draft
+    elif asked != draft.written and (asked or not state.page_changed()):  # a link, or the back button
+        draft.load(apply(draft.base, asked))
+    return draft
+
+
+def start(config: RunConfig) -> None:
+    """Put a configuration into the form as a draft, for the Train page to show next."""
+    run = state.current_run()
+    draft = follow(run)
+    draft.load(settings(config))
+    draft.written = {}
+
+
+def write_url(draft: Draft) -> None:
+    """Put the changed settings into the URL, take out the others."""
+    values = {name: draft.data[part][key] for name, (part, key) in URL_NAMES.items()}
+    base = {name: draft.base[part][key] for name, (part, key) in URL_NAMES.items()}
+    wanted = {name: url_text(value) for name, value in values.items() if value != base[name]}
+    for name in URL_NAMES:
+        if name in wanted:
+            if st.query_params.get_all(name) != [wanted[name]]:
+                st.query_params[name] = wanted[name]
+        elif name in st.query_params:
+            del st.query_params[name]
+    draft.written = wanted
+
+
+def url_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def apply(base: Settings, asked: dict[str, str]) -> Settings:
+    """The settings with those of the URL. What cannot be used is left out, with a notice."""
+    data = copy.deepcopy(base)
+    good: dict[str, tuple[str, str]] = {}
+    for name, text in asked.items():
+        part, key = URL_NAMES[name]
+        value = url_value(text, base[part][key])
+        if value is None or len(st.query_params.get_all(name)) > 1:
+            state.notice_bad_url(name)
+        else:
+            data[part][key], good[name] = value[0], (part, key)
+    _config, problems = check(data)
+    bad = [name for name, (part, key) in good.items() if f"{part}.{key}" in problems]
+    if problems and good:
+        for name in bad or good:  # a fault elsewhere (lengths that no longer fit …) came from them all the same
+            part, key = good[name]
+            data[part][key] = base[part][key]
+            state.notice_bad_url(name)
+        if check(data)[1]:
+            data = copy.deepcopy(base)
+    return data
+
+
+def url_value(text: str, like: object) -> tuple[Any] | None:
+    """A setting from its text, of the kind that the form has there; None if it is of another kind."""
+    if len(text) > state.MAX_URL_VALUE:
+        return None
+    if isinstance(like, bool):
+        return ({"true": True, "false": False}[text],) if text in ("true", "false") else None
+    if isinstance(like, str):
+        return (text,)
+    if text == "none":
+        return (None,) if like is None else None
+    if not NUMBER.fullmatch(text):
+        return None
+    if isinstance(like, int):
+        return (int(text),) if text.lstrip("-").isdigit() else None
+    return (float(text),)
+
+
+def change_text(old: object, new: object) -> str:
+    return f"{shown(tuple(old) if isinstance(old, list) else old)} → {shown(tuple(new) if isinstance(new, list) else new)}"

@@ -1,0 +1,49 @@
+"""What a run will cost, known before anything is allocated: parameters, memory, time a step."""
+
+import os
+
+from core.config import RunConfig
+from core.model import memory_estimate, parameter_counts
+
+LAPTOP = 5e10  # floating point operations a second that a laptop's CPU does in training; a guess within a factor of three
+LARGE_STEP, LARGE_MEMORY = 1.0, 2 * 2**30  # seconds and bytes above which the form warns
+
+
+def parameters(config: RunConfig) -> int:
+    return sum(parameter_counts(config.model).values())
+
+
+def memory(config: RunConfig) -> int:
+    """Bytes for training."""
+    return memory_estimate(config.model, config.train.batch_size, config.task.longest)
+
+
+def step_seconds(config: RunConfig) -> float:
+    """Seconds a training step takes on a laptop: two operations per weight and token forward, four backward."""
+    counts, tokens = parameter_counts(config.model), config.train.batch_size * config.task.longest
+    weights = counts["encoder"] + counts["decoder"] + counts["output"]
+    return 6 * weights * tokens / LAPTOP
+
+
+def installed_memory() -> int | None:
+    """Bytes of memory this computer has, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def size(n: int) -> str:
+    """Bytes as a person reads them, three digits."""
+    value, unit = float(n), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.2g} h"

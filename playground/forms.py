@@ -1,0 +1,280 @@
+"""The controls: configuration fields become widgets, with the bounds and the help that stand in the field."""
+
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+import streamlit as st
+from pydantic.fields import FieldInfo
+
+from core.config import RunConfig
+from core.tasks import TASKS
+from core.train import pick_device
+from playground import estimate
+from playground.draft import Draft, check, matching_preset, prepared, preset_settings
+from playground.i18n import N_, _
+from playground.pairs import MAX_TEXT, PairsError, parse
+from playground.presets import PRESETS
+from playground.text import plain
+
+WIDTHS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # d_model; any other can be typed
+LABELS = {
+    "task.name": N_("Task"),
+    "model.n_symbols": N_("Symbols"),
+    "task.min_len": N_("Shortest"),
+    "task.max_len": N_("Longest"),
+    "model.d_model": "d_model",
+    "model.n_heads": N_("Heads"),
+    "model.n_layers": N_("Layers"),
+    "model.d_ff": "d_ff",
+    "model.positions": N_("Positions"),
+    "model.position_placement": N_("Placed along"),
+    "model.norm": "LayerNorm",
+    "model.causal_mask": N_("Causal mask"),
+    "model.padding_mask": N_("Padding mask"),
+    "model.scale": N_("Scores divided by"),
+    "model.dropout": N_("Dropout"),
+    "train.steps": N_("Steps"),
+    "train.batch_size": N_("Batch"),
+    "train.lr": N_("Learning rate"),
+    "train.warmup": N_("Warm-up"),
+    "train.seed": N_("Seed"),
+    "train.device": N_("Device"),
+    "train.schedule": N_("Schedule"),
+    "model.activation": N_("Activation"),
+    "train.weight_decay": N_("Weight decay"),
+    "train.clip": N_("Gradient limit"),
+    "train.eval_every": N_("Test every"),
+    "train.stop_at_exact_match": N_("Stop at exact match"),
+}
+OPTIONS = {
+    "every_dimension": N_("every feature"),
+    "one_direction": N_("one direction"),
+    "none": N_("none"),
+    "integer": N_("integer"),
+    "unit": N_("0 to 1"),
+    "binary": N_("binary"),
+    "sine": N_("sine"),
+    "sincos": N_("sine + cosine"),
+    "learned": N_("learned"),
+    "rotary": N_("rotary"),
+    "alibi": "ALiBi",
+    "pre": N_("before (pre)"),
+    "post": N_("after (post)"),
+    "sqrt_d_k": "√d_k",
+    "sqrt_d_model": "√d_model",
+    "auto": N_("automatic"),
+    "cpu": "CPU",
+    "cuda": "GPU · CUDA",
+    "mps": "GPU · MPS",
+    "constant": N_("constant"),
+    "cosine": N_("cosine"),
+    "inverse_sqrt": N_("1/√step"),
+    "relu": "ReLU",
+    "gelu": "GELU",
+}
+STEPS = {"model.d_ff": 32, "train.steps": 100, "train.batch_size": 16, "train.warmup": 10, "model.dropout": 0.05}
+STEPS |= {"train.lr": 0.001, "train.weight_decay": 0.01, "train.clip": 0.5, "train.stop_at_exact_match": 0.01}
+
+
+def form(draft: Draft) -> RunConfig | None:
+    """Draw all controls of a draft, put what was changed into it; the configuration, or None if something is wrong."""
+    gather(draft)
+    config, problems = check(draft.data)
+    preset_control(draft)
+    task, fixed = draft.data["task"]["name"], prepared(draft.data)["model"]["n_symbols"]
+    left, right = st.columns([3, 2])
+    control(left, draft, "task.name", problems)
+    if task in ("add", "pairs"):
+        help_text = _("The task itself decides how many symbols there are.")
+        right.text_input(_("Symbols"), str(fixed), key=f"fixed#{task}#{fixed}", disabled=True, help=help_text)
+    else:
+        control(right, draft, "model.n_symbols", problems)
+    explain_task(task)
+    if task == "pairs":
+        upload(draft, problems)
+    else:
+        row(draft, problems, "task.min_len", "task.max_len")
+    row(draft, problems, "model.d_model", "model.n_heads")
+    row(draft, problems, "model.n_layers", "model.d_ff")
+    if draft.data["model"]["positions"] in ("integer", "unit"):
+        row(draft, problems, "model.positions", "model.position_placement")
+        row(draft, problems, "model.norm", "model.scale")
+    else:
+        row(draft, problems, "model.positions", "model.norm")
+        row(draft, problems, "model.scale", "model.dropout")
+    row(draft, problems, "model.causal_mask", "model.padding_mask")
+    cost(config, problems)
+    row(draft, problems, "train.steps", "train.batch_size")
+    row(draft, problems, "train.lr", "train.warmup")
+    row(draft, problems, "train.seed", "train.device")
+    with st.expander(_("Advanced")):
+        if draft.data["model"]["positions"] in ("integer", "unit"):
+            control(st, draft, "model.dropout", problems)
+        row(draft, problems, "train.schedule", "model.activation")
+        row(draft, problems, "train.weight_decay", "train.clip")
+        row(draft, problems, "train.eval_every", "train.stop_at_exact_match")
+    drawn = {*LABELS, "task.pairs"}
+    for loc, sentence in problems.items():  # at no field of this form
+        if loc not in drawn:
+            st.error(plain(sentence))
+    return config if config and not too_large(config) else None
+
+
+def row(draft: Draft, problems: dict[str, str], *names: str) -> None:
+    for column, name in zip(st.columns(len(names)), names, strict=True):
+        control(column, draft, name, problems)
+
+
+def key_of(draft: Draft, name: str) -> str:
+    """Widgets of another version are other widgets; so are the heads of another width."""
+    return f"{name}#{draft.version}" + (f"#{draft.data['model']['d_model']}" if name == "model.n_heads" else "")
+
+
+def gather(draft: Draft) -> None:
+    """What people changed since the last run of the script goes into the draft."""
+    for name in LABELS:
+        part, key = name.split(".")
+        if key_of(draft, name) not in st.session_state:
+            continue
+        value = st.session_state[key_of(draft, name)]
+        if isinstance(value, str) and name == "model.d_model":
+            value = int(value) if value.strip().isdecimal() and len(value) < 8 else value
+        if value is not None or name == "train.stop_at_exact_match":
+            draft.data[part][key] = value
+    model = draft.data["model"]
+    if (offered := heads_for(model["d_model"])) and model["n_heads"] not in offered:
+        model["n_heads"] = min(offered, key=lambda heads: abs(heads - model["n_heads"]))
+
+
+def heads_for(d_model: object) -> list[int]:
+    """The numbers of heads that divide this width: what the form offers."""
+    bound = limits(field_of("model.n_heads"))[1]
+    return [h for h in range(1, int(bound) + 1) if d_model % h == 0] if isinstance(d_model, int) and d_model > 0 else []
+
+
+def field_of(name: str) -> FieldInfo:
+    part, key = name.split(".")
+    found: FieldInfo = RunConfig.model_fields[part].annotation.model_fields[key]  # type: ignore[union-attr]
+    return found
+
+
+def limits(info: FieldInfo) -> tuple[Any, Any]:
+    """The bounds a number must keep, where they belong to the allowed numbers."""
+    bounds = {kind: getattr(m, kind) for m in info.metadata for kind in ("ge", "le") if hasattr(m, kind)}
+    return bounds.get("ge"), bounds.get("le")
+
+
+def control(place: Any, draft: Draft, name: str, problems: dict[str, str]) -> None:
+    """One widget of the kind that the field asks for, and below it what is wrong with its value."""
+    part, key = name.split(".")
+    info, value = field_of(name), draft.data[part][key]
+    label, help_text = _(LABELS[name]), _(info.description or "")
+    common: dict[str, Any] = {"key": key_of(draft, name), "help": help_text}
+    kind = info.annotation
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    if name == "model.d_model":
+        options = sorted({*WIDTHS, value}) if isinstance(value, int) else [*WIDTHS, value]
+        place.selectbox(label, options, options.index(value), accept_new_options=True, **common)
+    elif name == "model.n_heads":
+        heads = heads_for(draft.data["model"]["d_model"]) or [value]
+        place.selectbox(label, heads, heads.index(value) if value in heads else 0, **common)
+    elif get_origin(kind) is Literal:
+        choices = list(get_args(kind))
+        index = choices.index(value) if value in choices else 0
+        place.selectbox(label, choices, index, format_func=title, **common)
+    elif kind is bool:
+        place.checkbox(label, value, **common)
+    else:
+        low, high = limits(info)
+        number = int if kind is int else float
+        low, high = (None if bound is None else number(bound) for bound in (low, high))
+        place.number_input(
+            label,
+            low,
+            high,
+            value if value is None else number(value),
+            step=number(STEPS.get(name, 1)),
+            format=None if kind is int else "%g",
+            placeholder=_("off") if value is None else None,
+            **common,
+        )
+    if name in problems:
+        place.markdown(f":red[{plain(problems[name])}]")
+    elif name == "train.device" and value != "auto" and pick_device(value).type != value:
+        place.caption(_("Not found here: the CPU will be used."))
+
+
+def title(option: str) -> str:
+    return _(TASKS[option].title) if option in TASKS else _(OPTIONS[option])
+
+
+def preset_control(draft: Draft) -> None:
+    now = matching_preset(draft.data)
+    key = f"preset#{draft.version}#{now}"  # a control changed by hand: another box, which says so
+
+    def choose() -> None:
+        index = st.session_state[key]
+        if index is not None:
+            draft.load(preset_settings(index))
+
+    st.selectbox(
+        _("Preset"),
+        range(len(PRESETS)),
+        now,
+        format_func=lambda index: _(PRESETS[index].name),
+        key=key,
+        on_change=choose,
+        placeholder=_("Your own settings"),
+        help="\n".join(f"- **{_(p.name)}** {_(p.sentence)}" for p in PRESETS),
+    )
+
+
+def explain_task(name: str) -> None:
+    task = TASKS[name]
+    source, target = task.example
+    st.caption(f"{_(task.explanation)} {source} → {target}")
+
+
+def upload(draft: Draft, problems: dict[str, str]) -> None:
+    """A CSV becomes the pairs of the draft; the file name is never used."""
+    help_text = _("Two columns, source and target, at most {limit} symbols each.").format(limit=MAX_TEXT)
+    file = st.file_uploader(_("Pairs as CSV"), "csv", key=f"csv#{draft.version}", help=help_text, max_upload_size=1)
+    pairs = draft.data["task"]["pairs"]
+    if file is not None:
+        try:
+            pairs = [list(pair) for pair in parse(file.getvalue())]
+        except PairsError as error:
+            st.markdown(f":red[{plain(error.sentence)}]")
+            return
+        if pairs != draft.data["task"]["pairs"]:
+            draft.data["task"]["pairs"] = pairs
+            st.rerun()  # the checks above saw the old pairs
+    if pairs:
+        source, target = pairs[0]
+        first = f"{source[:12]} → {target[:12]}"
+        st.caption(_("{n} pairs, the first: {pair}").format(n=len(pairs), pair=plain(first)))
+    if sentence := problems.get("task.pairs"):
+        st.markdown(f":red[{plain(sentence)}]" if pairs else _("Upload at least 10 pairs to train on."))
+
+
+def cost(config: RunConfig | None, problems: dict[str, str]) -> None:
+    """Parameters and memory, at once; a warning where it is much, the reason where it is too much."""
+    if config is None:
+        st.caption(_("Mend what is marked red to see the size of the model."))
+        return
+    n, size, seconds = estimate.parameters(config), estimate.memory(config), estimate.step_seconds(config)
+    st.markdown(_("**{n}** parameters · about **{size}** to train").format(n=f"{n:,}", size=estimate.size(size)))
+    if too_large(config):
+        sentence = _("Training needs about {size} of memory; this computer has {have}. Choose a smaller model or batch.")
+        st.error(sentence.format(size=estimate.size(size), have=estimate.size(estimate.installed_memory() or 0)))
+    elif seconds > estimate.LARGE_STEP or size > estimate.LARGE_MEMORY:
+        sentence = _("A large model: without a GPU about {step} a step, {all} for {steps} steps.")
+        whole = estimate.duration(seconds * config.train.steps)
+        st.warning(sentence.format(step=estimate.duration(seconds), all=whole, steps=config.train.steps))
+
+
+def too_large(config: RunConfig) -> bool:
+    have = estimate.installed_memory()
+    on_cpu = pick_device(config.train.device).type != "cuda"
+    return on_cpu and have is not None and estimate.memory(config) > have

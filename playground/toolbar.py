@@ -1,0 +1,270 @@
+"""The row above the board: play and pause, one step, reset, stop, learning rate, name; and the sentence below it.
+
+Streamlit may report one click twice. So every command names its target (this run; step 41), and a command whose target
+is reached does nothing.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from core.config import RunConfig
+from playground import state
+from playground.differences import short
+from playground.draft import Draft, change_text
+from playground.i18n import _
+from playground.runs import store
+from playground.runs.launcher import launcher
+from playground.runs.store import Run, Status
+from playground.text import plain
+
+ACTIVE = ("queued", "running", "paused")
+FACTORS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # offered learning rates, times the configured one
+CHANGES_SHOWN = 4
+
+
+def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
+    """`config` is what the form holds, None while something in it is wrong."""
+    status = run.status()
+    now, changed, own = status.state, bool(draft.changes), not run.is_sample
+    active = own and now in ACTIVE
+    new_run = _start(run, config)
+    with st.container(key="toolbar", horizontal=True, vertical_alignment="center", gap="xsmall"):
+        if active and now != "paused":
+            button("pause", _("Pause"), "⏸", _("Stop after this step; go on whenever you like."), "P", _pause, run.id)
+        elif active and not changed:
+            button("resume", _("Resume"), "▶", _("Go on training."), "P", _resume, run.id, primary=True)
+        elif own and now == "interrupted" and not changed:
+            help_text = _("Go on exactly where this run was interrupted.")
+            button("resume", _("Resume"), "▶", help_text, "P", _resume, run.id, primary=True)
+        else:
+            help_text = _("Train a new model with the settings on the left.")
+            button("train", _("Train"), "▶", help_text, "P", new_run, run.id, primary=True, disabled=config is None)
+        step_at = _step_target(run, status)
+        steppable = not changed and own and now in ("paused", "interrupted", "draft")
+        if steppable:
+            button("step", _("Step"), "⏭", _("One training step, then pause."), "S", _step, run.id, step_at)
+        else:
+            wait = active and now != "paused"
+            button(
+                "step",
+                _("Step"),
+                "⏭",
+                _("A new run that pauses after one step.") if not wait else _("Pause first."),
+                "S",
+                _start(run, config, 1),
+                run.id,
+                disabled=wait or config is None,
+            )
+        button(
+            "reset",
+            _("Reset"),
+            "↺",
+            _("The same run from its beginning: same seed, same start weights, paused at step 0."),
+            "X",
+            _reset,
+            run.id,
+            disabled=not own,
+        )
+        button(
+            "stop", _("Stop"), "■", _("End this run. Its weights are saved."), None, _stop, run.id, disabled=not active
+        )
+        if changed and active:
+            button(
+                "train",
+                _("Train"),
+                "▶",
+                _("Train a new model with the settings on the left; this run goes on."),
+                "N",
+                new_run,
+                run.id,
+                primary=True,
+                disabled=config is None,
+            )
+        learning_rate(run, active)
+        name(run)
+    with st.container(key="message", horizontal=True, vertical_alignment="center", gap="small"):
+        message(run, status, draft, active)
+
+
+def button(
+    key: str, label: str, sign: str, help_text: str, shortcut: str | None, act: Callable[..., None], run_id: str,
+    *args: int, primary: bool = False, disabled: bool = False,
+) -> None:  # fmt: skip
+    st.button(
+        f"{sign} {label}",
+        key=f"{key}#{run_id}",  # after Train or Reset another run is in view, and these are other buttons
+        help=help_text,
+        shortcut=shortcut,
+        type="primary" if primary else "secondary",
+        disabled=disabled,
+        on_click=act,
+        args=(run_id, *args),
+    )
+
+
+def _start(seen: Run, config: RunConfig | None, paused_at: int | None = None) -> Callable[[str], None]:
+    def start(run_id: str) -> None:
+        """A new run. Only while the run that was in view still is: the second report of a click finds another one."""
+        if config is None or st.session_state.get("run") != run_id:
+            return
+        with telling():
+            run = store.create(config, state.owner())
+            launcher().submit(run.id, state.owner(), paused_at)
+            state.set_run(run.id)
+
+    return start
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """A disk that refuses becomes a sentence below the toolbar."""
+    try:
+        yield
+    except OSError as error:
+        st.session_state["trouble"] = _("The run folder cannot be written: {reason}").format(
+            reason=error.strerror or type(error).__name__
+        )
+
+
+def _pause(run_id: str) -> None:
+    with telling():
+        launcher().pause(run_id)
+
+
+def _resume(run_id: str) -> None:
+    with telling():
+        launcher().resume(run_id, state.owner())
+
+
+def _stop(run_id: str) -> None:
+    with telling():
+        launcher().stop(run_id)
+
+
+def _step_target(run: Run, status: Status) -> int:
+    """One more than the run has, or was last asked for: the status on disk may lag behind a click."""
+    asked: dict[str, int] = st.session_state.setdefault("step_asked", {})
+    return max(status.step, asked.get(run.id, 0)) + 1
+
+
+def _step(run_id: str, target: int) -> None:
+    st.session_state["step_asked"][run_id] = target
+    with telling():
+        launcher().step_to(run_id, target, state.owner())
+
+
+def _reset(run_id: str) -> None:
+    run = store.find(run_id)
+    if run is None or st.session_state.get("run") != run_id:
+        return
+    if run.status().state in ACTIVE:
+        _stop(run_id)
+    _start(run, run.config, 0)(run_id)
+
+
+def learning_rate(run: Run, active: bool) -> None:
+    """The peak rate; the schedule of the run goes on from it. The log knows what was set in another tab or session."""
+    set_to: dict[str, float] = st.session_state.setdefault("lr", {})
+    base = run.config.train.lr
+    logged = next((event.get("lr") for event in reversed(run.log().events) if event.get("event") == "lr"), None)
+    now = set_to.get(run.id) or (logged if isinstance(logged, float) else base)
+    options = sorted({float(f"{base * factor:.2g}") for factor in FACTORS} | {now})
+    key = f"lr#{run.id}#{now:g}"
+
+    def change() -> None:
+        try:
+            lr = float(st.session_state[key])
+        except (TypeError, ValueError):
+            lr = math.nan
+        if not 0 < lr <= 1e6:
+            st.session_state["trouble"] = _("A learning rate is a number above 0, such as 0.003.")
+            return
+        with telling():
+            launcher().set_lr(run.id, lr)
+            set_to[run.id] = lr
+
+    st.selectbox(
+        _("Learning rate"),
+        options,
+        options.index(now),
+        key=key,
+        format_func=lambda lr: _("rate {lr}").format(lr=f"{lr:g}" if isinstance(lr, float) else lr),
+        accept_new_options=True,
+        disabled=not active,
+        on_change=change,
+        label_visibility="collapsed",
+        width=120,
+        help=_("Learning rate while training: choose one or type any number."),
+    )
+
+
+def name(run: Run) -> None:
+    key = f"name#{run.id}"
+
+    def rename() -> None:
+        with telling():
+            run.set_label(name=st.session_state[key])
+
+    st.text_input(
+        _("Name of this run"),
+        run.label().name or (_("Sample run") if run.is_sample else ""),
+        key=key,
+        max_chars=80,
+        placeholder=_("Name this run"),
+        disabled=run.is_sample,
+        on_change=rename,
+        label_visibility="collapsed",
+        width=180,
+    )
+
+
+def message(run: Run, status: Status, draft: Draft, active: bool) -> None:
+    """The one thing to know now."""
+    trouble, ignored = st.session_state.pop("trouble", ""), state.pop_bad_url()
+    if trouble:
+        st.markdown(f":red[⚠ {plain(trouble)}]")
+    elif ignored:
+        sentence = _("Part of the address was not usable and is ignored: {names}.")
+        st.markdown(f":orange[⚠ {plain(sentence.format(names=', '.join(ignored)))}]")
+    elif draft.changes:
+        st.markdown(f":orange[✎ {plain(changed_text(draft, active))}]")
+        st.button(
+            _("Undo"),
+            key="undo",
+            type="tertiary",
+            on_click=draft.load,
+            args=(draft.base,),
+            help=_("Back to the settings of the run in view."),
+        )
+    else:
+        st.caption(plain(state_text(run, status)))
+
+
+def changed_text(draft: Draft, active: bool) -> str:
+    changes = draft.changes
+    listed = ", ".join(f"{short(name)} {change_text(old, new)}" for name, old, new in changes[:CHANGES_SHOWN])
+    if len(changes) > CHANGES_SHOWN:
+        listed += " " + _("and {n} more").format(n=len(changes) - CHANGES_SHOWN)
+    if active:
+        return _("Changed: {changes}. Press Train to start a new run; this one goes on.").format(changes=listed)
+    return _("Changed: {changes}. Press Train to start a new run.").format(changes=listed)
+
+
+def state_text(run: Run, status: Status) -> str:
+    if run.is_sample:
+        return _("You see a sample run that came with the app. Press Train to train a model of your own.")
+    reason = _(status.template).format(**status.values) if status.template else ""
+    sentences = {
+        "draft": _("Ready. Press Train."),
+        "queued": _("Waiting for a free place; it starts by itself."),
+        "running": _("Training. You may change the learning rate, pause, or look at the other pages meanwhile."),
+        "paused": _("Paused. Press Resume to go on, or Step for a single step."),
+        "finished": _("Finished. Change a setting and train again, or look inside on the other pages."),
+        "stopped": _("Stopped. Press Train for a new run with these settings."),
+        "failed": _("Training failed."),
+        "interrupted": _("Interrupted. Press Resume to go on exactly where it was."),
+    }
+    return f"{sentences[status.state]} {reason}".strip()
