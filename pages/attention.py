@@ -1,0 +1,70 @@
+"""Attention: any run, any saved step, any input. Which token looks at which, head by head."""
+
+import json
+
+import streamlit as st
+
+from playground import address, attention_view, pick
+from playground.attention_view import clean_view, frames, prepare, read_view, texts, view_query
+from playground.components import component
+from playground.i18n import _
+from playground.look import palette
+
+PAGE = "attention"
+asked = address.follow(PAGE, ("step", "where", "layer", "head", "show", "text", "write", "target"))
+
+with st.sidebar:
+    run = pick.choose_run()
+    data, steps = pick.data_of(run), run.saved_steps()
+    src = attention_view.source(run, PAGE, asked)
+    writes, target = attention_view.target(run, src, asked)
+
+if not steps:
+    st.info(_("No weights are saved yet. Train this run for a moment, or choose another one."))
+    st.stop()
+if src is None or (writes == "typed" and target is None):
+    st.info(_("Type a text on the left: its attention appears here."))
+    st.stop()
+
+model = run.config.model
+kept = f"{PAGE}.view.{run.id}"  # outlives the page: Streamlit forgets components that are not shown
+if kept not in st.session_state or asked.keys() & {"step", "where", "layer", "head", "show"}:
+    now = view_query(st.session_state[kept]) if kept in st.session_state else {}
+    # The component starts from this view and then goes its own way; it is told again only when the URL changes.
+    st.session_state[kept] = read_view(now | asked, steps, model.n_layers, model.n_heads)
+    st.session_state[f"{kept}.start"] = st.session_state[kept]
+
+
+def follow_view() -> None:
+    view = clean_view(st.session_state[PAGE].view, steps, model.n_layers, model.n_heads)
+    if view:
+        st.session_state[kept] = view
+
+
+view = st.session_state[kept]
+shown, complete = frames(run, data.vocab, steps, view["step"], src, target)
+if not shown:
+    st.error(_("The weights of this run cannot be read. Choose another run."))
+    st.stop()
+component("attention", "heads.js", "lines.js")(
+    key=PAGE,
+    data={
+        "input": json.dumps([run.id, src, target]),
+        "title": pick.title(run),
+        "src": [data.vocab.name(i) for i in src],
+        "n_layers": model.n_layers,
+        "n_heads": model.n_heads,
+        "steps": steps,
+        "frames": shown,
+        "complete": complete,
+        "target": writes,
+        "view": st.session_state[f"{kept}.start"],
+        "look": palette(),
+        "t": texts(),
+    },
+    on_view_change=follow_view,
+    on_more_change=lambda: None,
+)
+address.write(PAGE, view_query(view) | attention_view.input_query(run, writes))
+if not complete:
+    prepare(run, data.vocab, steps, view["step"], src, target)

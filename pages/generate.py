@@ -1,0 +1,77 @@
+"""Generate: type a text and watch the answer come out, one token at a time; change how it is chosen, or choose yourself."""
+
+import json
+
+import streamlit as st
+
+from core.checkpoint import CheckpointError
+from core.model import EOS
+from core.tasks import TASKS
+from playground import address, pick
+from playground import generate_view as view
+from playground.components import component
+from playground.i18n import _
+from playground.look import palette
+from playground.text import plain
+
+PAGE = "generate"
+OPTIONS = ("method", "temperature", "top_k", "top_p", "beams", "seed")
+asked = address.follow(PAGE, ("step", "text", "out", "hand", *OPTIONS))
+
+with st.sidebar:
+    run = pick.choose_run()
+    data = pick.data_of(run)
+    if asked.get("step", "").isdigit() and int(asked["step"]) in run.saved_steps():
+        st.session_state[f"{PAGE}.step.{run.id}"] = int(asked["step"])
+    if "text" in asked:
+        st.session_state[f"{PAGE}.source.{run.id}"] = asked["text"]
+    step = pick.choose_step(run, PAGE)
+    src = pick.source_text(run, PAGE, _("Source text"))
+    st.caption(plain(_(TASKS[run.config.task.name].explanation)))
+    options = view.sidebar(asked)
+
+if src is None:
+    st.info(_("Type a text on the left: the model answers it here, token by token."))
+    st.stop()
+try:
+    model = pick.model_at(run, step)
+except CheckpointError as error:
+    st.error(_("The weights of this step cannot be read: {reason}").format(reason=error))
+    st.stop()
+
+vocab, cap, slot = data.vocab, view.most(model, src), f"{PAGE}.draft"
+about, draft = (run.id, src), view.Draft()
+if (before := st.session_state.get(slot)) and before[0] == about:
+    draft = before[2]
+if "out" in asked:
+    draft = view.read_draft(asked["out"], asked.get("hand", ""), len(vocab), cap)
+n = len(draft.tokens)
+if before and before[0] == about and before[1] != step and "out" not in asked:
+    draft = draft.cut(len(draft.fixed))  # other weights write other tokens, as many as before
+if command := st.session_state.pop(f"{PAGE}.command", None):
+    draft, n = view.act(draft, command, len(vocab), cap)
+
+weights = (str(run.weights_path(step)), run.weights_path(step).stat().st_mtime_ns)
+now = view.scene(model, weights, tuple(src), draft, n, options)
+st.session_state[slot] = (about, step, now.draft)
+known = data.answer(vocab.decode(src))
+answer = [*vocab.encode(known), EOS] if known else None
+
+
+def take_command() -> None:
+    st.session_state[f"{PAGE}.command"] = st.session_state[PAGE].act
+
+
+component("generate", "beams.js")(
+    key=PAGE,
+    data={
+        "input": json.dumps([run.id, src]),
+        "src": [vocab.name(i) for i in src],
+        "look": palette(),
+        **view.data_of(now, options, vocab, cap, answer),
+    },
+    on_act_change=take_command,
+)
+out, hand = (".".join(map(str, numbers)) for numbers in (now.draft.tokens, sorted(now.draft.hand)))
+here = {"step": str(step), "text": vocab.decode(src), "out": out, "hand": hand}
+address.write(PAGE, here | view.options_query(options))
