@@ -264,7 +264,7 @@ def cost(config: RunConfig | None, problems: dict[str, str]) -> None:
         st.caption(_("Mend what is marked red to see the size of the model."))
         return
     n, size, seconds = estimate.parameters(config), estimate.memory(config), estimate.step_seconds(config)
-    st.markdown(_("**{n}** parameters · about **{size}** to train").format(n=f"{n:,}", size=estimate.size(size)))
+    st.caption(_("**{n}** parameters · **{size}** to train").format(n=f"{n:,}", size=estimate.size(size)))
     if too_large(config):
         sentence = _("Training needs about {size} of memory; this computer has {have}. Choose a smaller model or batch.")
         st.error(sentence.format(size=estimate.size(size), have=estimate.size(estimate.installed_memory() or 0)))

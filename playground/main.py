@@ -13,12 +13,19 @@ ROOT = Path(__file__).resolve().parents[1]
 CSS = """
 <style>
 [data-testid="stMainBlockContainer"] { padding-left: 1rem; padding-right: 1rem; max-width: none; }
-[data-testid="stSidebarHeader"] { height: 2.25rem; min-height: 0; margin: 0; padding-top: 0; padding-bottom: 0; }
-[data-testid="stSidebarUserContent"] { padding-left: 0.9rem; padding-right: 0.9rem; }
-[data-testid="stSidebarUserContent"] [data-testid="stVerticalBlock"] { gap: 0.45rem; }
+[data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
+[data-testid="stSidebarContent"] { padding-left: 0.9rem; padding-right: 0.9rem; }
+[data-testid="stSidebarHeader"] { height: 1.4rem; min-height: 0; margin: 0; }
+[data-testid="stSidebarUserContent"] { padding-left: 0; padding-right: 0; }
+[data-testid="stSidebarUserContent"] [data-testid="stVerticalBlock"] { gap: 0.4rem; }
 [data-testid="stSidebarUserContent"] [data-testid="stHorizontalBlock"] { gap: 0.6rem; }
-[data-testid="stSidebarUserContent"] [data-testid="stWidgetLabel"] { min-height: 0; margin-bottom: 0.1rem; }
-.st-key-language { position: fixed; top: 0.75rem; right: 3.5rem; width: auto; z-index: 1000000; }
+[data-testid="stSidebarUserContent"] [data-testid="stWidgetLabel"] { min-height: 0; margin-bottom: 0.05rem; }
+[data-testid="stLayoutWrapper"]:has(> .st-key-language) { position: absolute; }
+.st-key-language { position: fixed; top: 0.75rem; right: 1.25rem; width: auto; z-index: 1000000; }
+.st-key-message { min-height: 1.6rem; }
+.st-key-message [data-testid="stMarkdown"] p, .st-key-message [data-testid="stCaptionContainer"] p {
+  white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.st-key-message button { min-height: 0; padding: 0; }
 </style>
 """
 

@@ -33,25 +33,25 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
     new_run = _start(run, config)
     with st.container(key="toolbar", horizontal=True, vertical_alignment="center", gap="xsmall"):
         if active and now != "paused":
-            button("pause", _("Pause"), "⏸", _("Stop after this step; go on whenever you like."), "P", _pause, run.id)
+            button("pause", _("Pause"), "pause", _("Stop after this step; go on whenever you like."), "P", _pause, run.id)
         elif active and not changed:
-            button("resume", _("Resume"), "▶", _("Go on training."), "P", _resume, run.id, primary=True)
+            button("resume", _("Resume"), "play_arrow", _("Go on training."), "P", _resume, run.id, primary=True)
         elif own and now == "interrupted" and not changed:
             help_text = _("Go on exactly where this run was interrupted.")
-            button("resume", _("Resume"), "▶", help_text, "P", _resume, run.id, primary=True)
+            button("resume", _("Resume"), "play_arrow", help_text, "P", _resume, run.id, primary=True)
         else:
             help_text = _("Train a new model with the settings on the left.")
-            button("train", _("Train"), "▶", help_text, "P", new_run, run.id, primary=True, disabled=config is None)
+            button("train", _("Train"), "play_arrow", help_text, "P", new_run, run.id, primary=True, disabled=config is None)
         step_at = _step_target(run, status)
         steppable = not changed and own and now in ("paused", "interrupted", "draft")
         if steppable:
-            button("step", _("Step"), "⏭", _("One training step, then pause."), "S", _step, run.id, step_at)
+            button("step", _("Step"), "skip_next", _("One training step, then pause."), "S", _step, run.id, step_at)
         else:
             wait = active and now != "paused"
             button(
                 "step",
                 _("Step"),
-                "⏭",
+                "skip_next",
                 _("A new run that pauses after one step.") if not wait else _("Pause first."),
                 "S",
                 _start(run, config, 1),
@@ -61,7 +61,7 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
         button(
             "reset",
             _("Reset"),
-            "↺",
+            "replay",
             _("The same run from its beginning: same seed, same start weights, paused at step 0."),
             "X",
             _reset,
@@ -69,13 +69,13 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
             disabled=not own,
         )
         button(
-            "stop", _("Stop"), "■", _("End this run. Its weights are saved."), None, _stop, run.id, disabled=not active
+            "stop", _("Stop"), "stop", _("End this run. Its weights are saved."), None, _stop, run.id, disabled=not active
         )
         if changed and active:
             button(
                 "train",
                 _("Train"),
-                "▶",
+                "play_arrow",
                 _("Train a new model with the settings on the left; this run goes on."),
                 "N",
                 new_run,
@@ -90,11 +90,12 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
 
 
 def button(
-    key: str, label: str, sign: str, help_text: str, shortcut: str | None, act: Callable[..., None], run_id: str,
+    key: str, label: str, icon: str, help_text: str, shortcut: str | None, act: Callable[..., None], run_id: str,
     *args: int, primary: bool = False, disabled: bool = False,
 ) -> None:  # fmt: skip
     st.button(
-        f"{sign} {label}",
+        label,
+        icon=f":material/{icon}:",
         key=f"{key}#{run_id}",  # after Train or Reset another run is in view, and these are other buttons
         help=help_text,
         shortcut=shortcut,

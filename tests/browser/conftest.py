@@ -1,0 +1,158 @@
+"""Browser fixtures: one real server and one Chromium per test session, a fresh browser context per test.
+
+Without Chromium these tests are skipped; with PLAYGROUND_REQUIRE_BROWSER=1 its absence is a failure. CHROMIUM may name it.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@dataclass
+class Server:
+    """A running app: its address, its process, its folder of runs, its log."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    runs: Path
+    log: Path
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def start(folder: Path, port: int | None = None, **env: str) -> Server:
+    """`streamlit run` with a folder of runs of its own; returns when it answers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port, log = port or free_port(), folder / "server.log"
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", f"--server.port={port}"]
+            + ["--server.address=127.0.0.1", "--server.headless=true", "--server.fileWatcherType=none"],
+            cwd=ROOT,
+            env=os.environ | {"PLAYGROUND_RUNS": str(folder / "runs")} | env,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, folder / "runs", log)
+    for _ in range(600):
+        if process.poll() is not None:
+            pytest.fail("the server died:\n" + log.read_text())
+        try:
+            with urllib.request.urlopen(f"{server.url}/_stcore/health", timeout=1) as answer:
+                if answer.status == 200:
+                    return server
+        except OSError:
+            time.sleep(0.1)
+    server.stop()
+    pytest.fail("the server does not answer:\n" + log.read_text())
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[Server]:
+    """The server of this test session; no test may leave a traceback in its log."""
+    running = start(tmp_path_factory.mktemp("server"))
+    yield running
+    running.stop()
+    assert "Traceback" not in running.log.read_text(), running.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        executable = None
+    if executable is None:
+        if os.environ.get("PLAYGROUND_REQUIRE_BROWSER") == "1":
+            pytest.fail("no Chromium, or no playwright, and PLAYGROUND_REQUIRE_BROWSER=1")
+        pytest.skip("no Chromium or no playwright: `apt-get install chromium` or set CHROMIUM")
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """new_page(width=…, height=…, color_scheme=…, locale=…): a page in a context of its own. Script errors fail the test."""
+    contexts, errors = [], []
+
+    def make(width: int = 1440, height: int = 900, **options: Any) -> Any:
+        options = {"color_scheme": "light", "reduced_motion": "reduce", "locale": "en-GB"} | options
+        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert not errors, errors
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Any]) -> Any:
+    return new_page()
+
+
+@pytest.fixture
+def idle() -> Callable[[Any], Any]:
+    """idle(page): wait until the script has run to its end."""
+
+    def wait(page: Any) -> Any:
+        page.wait_for_selector(IDLE)
+        return page
+
+    return wait
+
+
+@pytest.fixture
+def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print a figure whatever pytest captures."""
+
+    def write(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}")
+
+    return write
