@@ -10,7 +10,7 @@ from core.model import memory_estimate, parameter_counts
 from core.train import pick_device
 from playground import look
 from playground.components import component
-from playground.i18n import _
+from playground.i18n import _, language
 from playground.runs.store import Run
 
 PARTS = ("poll.js", "curves.js", "map.js", "thumbs.js", "samples.js", "strip.js")
@@ -39,8 +39,9 @@ def board_data(run: Run) -> dict[str, Any]:
     base = (st.get_option("server.baseUrlPath") or "").strip("/")
     return {
         "run": run.id,
-        "api": f"/{base}/api/runs/{run.id}/live" if base else f"/api/runs/{run.id}/live",
+        "api": f"/{base}/api/runs/{run.id}/live".replace("//", "/"),
         "state": run.status().state,
+        "language": language(),
         "sample": run.is_sample,
         "facts": facts(run.config),
         "labels": labels(),
@@ -56,6 +57,7 @@ def facts(config: RunConfig) -> dict[str, Any]:
         "steps": config.train.steps,
         "layers": model.n_layers,
         "heads": model.n_heads,
+        "lr": config.train.lr,
         "guess": math.log(model.n_vocab),
         "device": {"cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (MPS)"}[pick_device(config.train.device).type],
         "memory": _("≈ {size} memory").format(size=megabytes(memory(config))),
@@ -68,7 +70,10 @@ def facts(config: RunConfig) -> dict[str, Any]:
             "output": counts["output"],
         },
         "block_parameters": {stack: (counts[stack] - last_norm) // model.n_layers for stack in ("encoder", "decoder")},
-        "parts": parts(model, config.train.batch_size, config.task.longest),
+        "parts": parts(model),
+        "sizes": _("B = {batch} strings; S, T ≤ {length} source, target tokens").format(
+            batch=config.train.batch_size, length=config.task.longest
+        ),
     }
 
 
@@ -81,21 +86,25 @@ def megabytes(size: int) -> str:
     return f"{mega / 1024:.3g} GB" if mega >= 1000 else f"{mega:.3g} MB"
 
 
-def parts(model: ModelConfig, batch: int, length: int) -> dict[str, dict[str, str]]:
+def parts(model: ModelConfig) -> dict[str, dict[str, str]]:
     """Every kind of part of the model: its name, what it is in one sentence, and what goes in and out."""
     d, v = model.d_model, model.n_vocab
-    sizes = _("B = {batch} strings, S and T ≤ {length} tokens of source and target").format(batch=batch, length=length)
     heads = {"heads": model.n_heads, "d_k": model.d_k, "d_ff": model.d_ff, "d": d, "v": v}
 
     def part(name: str, short: str, sentence: str, shape: str, flow: str) -> dict[str, str]:
         texts = {"name": name, "short": short, "sentence": sentence.format(**heads)}
-        return texts | {"shape": shape, "flow": f"{flow}   {sizes}"}
+        return texts | {"shape": shape, "flow": flow}
 
-    masked = (
-        _("Looks back at what is written so far") if model.causal_mask else _("Looks at the whole target (no mask)")
-    )
-    decoder = _(
-        "then at the memory (cross-attention), then a feed-forward layer of width {d_ff}. {heads} heads of {d_k}."
+    decoder = (
+        _(
+            "Looks back at what is written so far (self-attention), then at the memory (cross-attention), "
+            "then a feed-forward layer of width {d_ff}. {heads} heads of {d_k}."
+        )
+        if model.causal_mask
+        else _(
+            "Looks at the whole target, for there is no causal mask (self-attention), then at the memory (cross-attention), "
+            "then a feed-forward layer of width {d_ff}. {heads} heads of {d_k}."
+        )
     )
     return {
         "source": part(
@@ -134,7 +143,7 @@ def parts(model: ModelConfig, batch: int, length: int) -> dict[str, dict[str, st
         "decoder": part(
             _("Decoder block {layer} of {layers}"),
             _("Decoder"),
-            f"{masked}, {decoder}",
+            decoder,
             f"(B, T, {d})",
             f"(B, T, {d}) + (B, S, {d}) → (B, T, {d})",
         ),
@@ -166,7 +175,6 @@ def labels() -> dict[str, Any]:
         "parameters": _("{n} parameters"),
         "parameters_short": _("{n} param."),
         "pick": _("Click a part of the model to see what it does; its attention is picked out below."),
-        "sizes": _("B batch · S source tokens · T target tokens"),
         "attention": _("Attention"),
         "attention_help": _(
             "Each square is one head looking at one example. A row is a query (the token that asks), a column a key "
@@ -232,7 +240,7 @@ def labels() -> dict[str, Any]:
         "memory_help": _("Estimated memory for training: weights, gradients, optimizer, activations."),
         "saved": _("saved at step {step}"),
         "not_saved": _("not saved yet"),
-        "waiting": _("{n} waiting"),
+        "waiting": _("{n} in the queue"),
         "place": _("place {place}"),
         "states": {
             "draft": _("Ready"),

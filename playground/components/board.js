@@ -8,7 +8,11 @@ class Board {
     this.live = emptyRun();
     this.tip = tooltip(root);
     this.poll = new Poll(this.live, () => this.later());
-    this.parts = [new ModelMap(this), new Thumbs(this), new Curves(this), new Samples(this), new Strip(this)];
+    this.map = new ModelMap(this);
+    this.thumbs = new Thumbs(this);
+    this.curves = new Curves(this);
+    this.samples = new Samples(this);
+    this.strip = new Strip(this);
     this.later = this.later.bind(this);
     this.observer = new ResizeObserver(this.later);
     this.observer.observe(root);
@@ -23,7 +27,7 @@ class Board {
     this.table = sequential(data.look, this.colours.dark);
     roles(this.root, data.look);
     this.words();
-    this.parts[1].drawn = null;
+    this.version = JSON.stringify([data.facts, data.labels, data.look]); // what the drawings are built from
     this.poll.follow(data, setTriggerValue);
     this.later();
   }
@@ -64,12 +68,11 @@ class Board {
     if (!this.data || !this.root.isConnected) return;
     const start = performance.now(), { live } = this;
     this.fit();
-    const empty = !live.records.length && !live.probe;
-    this.root.classList.toggle("no-data", empty);
-    this.root.classList.toggle("no-probe", !live.probe);
-    const [map] = this.parts;
-    for (const part of this.parts) part.draw();
-    map.detail();
+    this.root.classList.toggle("no-data", live.heard && !live.records.length); // not before the server has answered
+    this.root.classList.toggle("no-probe", live.heard && !live.probe);
+    const { map, thumbs, curves, samples, strip } = this;
+    thumbs.draw(); // first: it shares the height with the map
+    for (const part of [map, curves, samples, strip]) part.draw();
     performance.clearMeasures("board");
     performance.measure("board", { start, end: performance.now() });
   }

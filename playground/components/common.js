@@ -31,7 +31,7 @@ function short(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e6 || size < 1e-3) return value.toExponential(1).replace("e+", "e").replace(".0e", "e");
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(1).replace("e+", "e").replace(".0e", "e");
   return size >= 100 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
 }
 
@@ -145,18 +145,25 @@ function cellAt(matrix, { x = 0, y = 0, width, height }, px, py) {
   return row >= 0 && row < matrix.length && column >= 0 && column < matrix[0].length ? { row, column } : null;
 }
 
-// One tooltip for a component. show(event or element, text, [extra node]) places it beside the pointer, inside the root.
+// One tooltip for a component, inside its root. show(event or element, text) places it near the pointer or under the element;
+// with an extra node it shows that instead of text, and with beside it stands to the right of the element, never over it.
 function tooltip(root) {
   const node = root.querySelector(":scope > .tip") ?? add(root, "div", { class: "tip", role: "tooltip", hidden: "" });
   return {
     node,
-    show(where, text, extra) {
+    show(where, text, extra, beside) {
       if (extra) { if (node.lastChild !== extra) node.replaceChildren(extra); } else setText(node, text);
       node.hidden = false;
       const box = root.getBoundingClientRect(), size = node.getBoundingClientRect();
       const target = where.getBoundingClientRect?.();
       const px = target ? target.left + target.width / 2 : where.clientX;
       const py = target ? target.bottom : where.clientY;
+      if (beside) {
+        const right = target.right - box.left + 10, top = target.top - box.top + target.height / 2 - size.height / 2;
+        node.style.left = `${right + size.width > box.width - 4 ? target.left - box.left - size.width - 10 : right}px`;
+        node.style.top = `${Math.max(4, Math.min(top, box.height - size.height - 4))}px`;
+        return;
+      }
       let left = px - box.left + 14, top = py - box.top + 14;
       if (left + size.width > box.width - 4) left = Math.max(4, px - box.left - size.width - 10);
       if (top + size.height > box.height - 4) top = Math.max(4, (target ? target.top : py) - box.top - size.height - 10);

@@ -168,12 +168,12 @@ class Curves {
     const look = { ...colours, wrong: roles.wrong };
     const chart = (i, lines, top, more) => drawChart(this.canvases[i], { lines, top, end, cursor, look, stepWord, ...more });
     const top = Math.min(Math.max(facts.guess * 1.12, highest("loss", 0) * 1.04), facts.guess * 3);
-    chart(0, [{ records, key: "loss", colour: roles.query }], top,
+    chart(0, [{ records, key: "loss", colour: colours.primary }], top,
       { rule: { value: facts.guess, label: `${labels.guess_line} ${short(facts.guess)}` }, failed: live.state === "failed" });
-    chart(1, [{ records: tests, key: "token_accuracy", colour: roles.key, dash: [6, 3], dots: true },
+    chart(1, [{ records: tests, key: "token_accuracy", colour: colours.soft, dash: [6, 3], dots: true },
       { records: tests, key: "exact_match", colour: roles.right, dots: true }], 1.04, {});
-    chart(2, [{ records, key: "lr", colour: colours.soft }], highest("lr", 1e-9) * 1.15, { small: true });
-    chart(3, [{ records, key: "grad_norm", colour: colours.soft }], highest("grad_norm", 1e-9) * 1.1, { small: true });
+    chart(2, [{ records, key: "lr", colour: colours.soft }], (highest("lr", 0) || facts.lr) * 1.15, { small: true });
+    chart(3, [{ records, key: "grad_norm", colour: colours.soft }], (highest("grad_norm", 0) || 1) * 1.1, { small: true });
     const say = (i, text) => setAttr(this.canvases[i], "aria-label", text);
     const values = { step: last?.step ?? 0, loss: short(last?.loss), guess: short(facts.guess), token: short(test?.token_accuracy),
       exact: short(test?.exact_match), lr: short(last?.lr), grad: short(last?.grad_norm) };
@@ -190,7 +190,7 @@ class Curves {
     for (const key of keys) add(head, "th", { scope: "col" }, data.labels[key]);
     for (const record of rows) {
       const tr = add(body, "tr");
-      for (const key of keys) add(tr, "td", {}, key === "step" ? record.step : record[key] == null ? "" : exact(record[key]));
+      for (const key of keys) add(tr, "td", {}, key === "step" ? record.step : record[key] == null ? "" : String(Number(record[key].toPrecision(5))));
     }
     this.find(".table").replaceChildren(table);
   }

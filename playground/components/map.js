@@ -18,24 +18,33 @@ class ModelMap {
   }
 
   draw() {
-    const { data, part } = this.board, { facts, labels } = data, { svg } = this;
-    const width = svg.clientWidth, height = svg.clientHeight, sign = JSON.stringify([width, height, facts, labels, part]);
-    if (sign === this.drawn || width < 60) return;
-    this.drawn = sign;
-    const focused = svg.getRootNode().activeElement?.dataset.part;
+    const { data, part } = this.board, { facts } = data, { svg } = this, width = svg.clientWidth, height = svg.clientHeight;
+    const chosen = Number(/\.(\d+)$/.exec(part ?? "")?.[1] ?? 0), shown = blocksShown(facts.layers, chosen);
+    const sign = JSON.stringify([width, height, shown, this.board.version]);
+    if (width < 60) return;
+    if (sign !== this.drawn) { this.drawn = sign; this.build(width, height, shown); }
+    for (const g of svg.querySelectorAll(".part")) {
+      g.classList.toggle("on", g.dataset.part === part);
+      setAttr(g, "aria-pressed", g.dataset.part === part);
+    }
+    svg.querySelector(".bus").classList.toggle("on", part === "memory");
+    this.detail();
+  }
+
+  build(width, height, shown) {
+    const { data } = this.board, { facts, labels } = data, { svg } = this, focused = svg.getRootNode().activeElement?.dataset.part;
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    const arrow = add(add(svg, "defs"), "marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 6, markerHeight: 6, orient: "auto" });
-    add(arrow, "path", { d: "M0 0.8 L7 4 L0 7.2 z", class: "head" });
+    const defs = add(svg, "defs"), tip = { viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto", markerUnits: "userSpaceOnUse" };
+    for (const id of ["tip", "tip-memory"]) add(add(defs, "marker", { id, ...tip }), "path", { d: "M0 0.8 L7 4 L0 7.2 z", class: id });
 
-    const side = Math.max(92, Math.min(124, width * 0.2)), gap = 18, label = 17, bus = 40;
-    const tall = Math.min(78, (height - 2 * label - bus) / 2), top = label, bottom = top + tall + bus;
+    const side = Math.max(92, Math.min(124, width * 0.2)), gap = 18, label = 17, bus = 36;
+    const tall = Math.min(92, (height - 2 * label - bus) / 2), top = label, bottom = top + tall + bus;
     const left = 1, right = width - side - 1, from = left + side + gap, to = right - gap;
-    this.side(0, "source", left, top, side, tall);
-    this.side(1, "memory", right, top, side, tall);
-    this.side(2, "target", left, bottom, side, tall);
-    this.side(3, "output", right, bottom, side, tall);
-    const chosen = Number(/\.(\d+)$/.exec(part ?? "")?.[1] ?? 0), shown = blocksShown(facts.layers, chosen);
+    this.side("source", left, top, side, tall);
+    this.side("memory", right, top, side, tall);
+    this.side("target", left, bottom, side, tall);
+    this.side("output", right, bottom, side, tall);
     const space = shown.length > 5 ? 12 : 18, dots = shown.filter((s) => s === null).length;
     const wide = Math.min(168, (to - from - dots * 14 - (shown.length - 1) * space) / (shown.length - dots));
     const used = wide * (shown.length - dots) + dots * 14 + (shown.length - 1) * space, begin = from + (to - from - used) / 2;
@@ -61,23 +70,21 @@ class ModelMap {
 
   memoryBus(x, y, bottom, spots) {
     const { svg } = this, middle = Math.round((y + bottom) / 2) + 0.5, { labels } = this.board.data;
-    const line = add(svg, "g", { class: this.board.part === "memory" ? "memory on" : "memory" });
+    const line = add(svg, "g", { class: "bus" });
     add(line, "path", { d: `M${x} ${y + 1} V${middle} H${spots[0]}`, class: "wire" });
-    for (const spot of spots) add(line, "line", { x1: spot, y1: middle, x2: spot, y2: bottom - 2, class: "wire", "marker-end": "url(#tip)" });
+    for (const spot of spots) add(line, "line", { x1: spot, y1: middle, x2: spot, y2: bottom - 2, class: "wire", "marker-end": "url(#tip-memory)" });
     const last = spots[spots.length - 1], text = add(svg, "text", { x: (last + x) / 2, y: middle - 5, class: "note" }, labels.memory_note);
     if (text.getComputedTextLength() > x - last - 8) text.remove(); // no room: the detail line says it, too
   }
 
   frame(part, kind, x, y, w, h, name) {
-    const { board } = this, on = board.part === part;
-    const g = add(this.svg, "g", { class: `part ${kind}${on ? " on" : ""}`, tabindex: 0, role: "button", "aria-pressed": on,
-      "aria-label": name, "data-part": part });
-    g.onclick = () => board.choose(part);
+    const g = add(this.svg, "g", { class: `part ${kind}`, tabindex: 0, role: "button", "aria-label": name, "data-part": part });
+    g.onclick = () => this.board.choose(part);
     add(g, "rect", { x, y, width: w, height: h, rx: 7 });
     return g;
   }
 
-  side(_, part, x, y, w, h) {
+  side(part, x, y, w, h) {
     const { facts, labels } = this.board.data, about = facts.parts[part], n = facts.parameters[part];
     const count = n ? fill(labels.parameters_short, { n: n.toLocaleString("en") }) : "";
     const g = this.frame(part, part, x, y, w, h, `${about.name}. ${about.shape}. ${count}`);
@@ -96,7 +103,7 @@ class ModelMap {
     add(g, "text", { x: x + w / 2, y: y + 13, class: "name" }, roomy ? fill(labels.block, { layer: layer + 1 }) : layer + 1);
     rows.forEach((row, i) => {
       add(g, "rect", { x: x + 5, y: y + head + i * each + 1, width: w - 10, height: Math.max(2, each - 2), rx: 3, class: `inner ${row}` });
-      if (roomy && each >= 13) add(g, "text", { x: x + w / 2, y: y + head + i * each + each / 2 + 3.5, class: "inner-name" }, labels[`${row}_part`]);
+      if (roomy && each >= 11.5) add(g, "text", { x: x + w / 2, y: y + head + i * each + each / 2 + 3.5, class: "inner-name" }, labels[`${row}_part`]);
     });
   }
 
@@ -121,7 +128,8 @@ class ModelMap {
     setText(box.querySelector(".what"), about ? fill(about.name, { layer: Number(layer) + 1, layers: facts.layers }) : labels.pick);
     setText(box.querySelector(".why"), about ? about.sentence : "");
     const n = facts.block_parameters[kind] ?? facts.parameters[kind];
-    setText(box.querySelector(".shapes"), about ? about.flow : labels.sizes);
+    setText(box.querySelector(".shapes"), about ? about.flow : "");
     setText(box.querySelector(".count"), about && n ? fill(labels.parameters, { n: n.toLocaleString("en") }) : "");
+    setText(box.querySelector(".sizes"), facts.sizes);
   }
 }

@@ -1,22 +1,24 @@
 // Fetches what is new of a run, about five times a second while it lives, and tells Python when its state changes.
 
 const LIVE = new Set(["queued", "running", "paused"]);
+const MANY = 10000; // so many records in one answer: there are more to ask for
 const PACE = { queued: 400, running: 200, paused: 800, draft: 2000 }; // milliseconds between two questions
 
 function emptyRun() {
-  return { records: [], tests: [], probe: null, version: -1, state: null, step: 0, n: 0, away: false, gone: false };
+  return { records: [], tests: [], probe: null, version: -1, state: null, reason: "", step: 0, steps: null, n: 0, rewinds: undefined,
+    steps_per_s: null, place: null, saved: [], heard: false, away: false, gone: false };
 }
 
 // Adds an answer to what is already held. A run that was reset or rewound starts again from nothing.
 function absorb(live, answer) {
-  if (answer.restart) Object.assign(live, emptyRun());
+  if (answer.restart) Object.assign(live, { records: [], tests: [] });
   for (const record of answer.records ?? []) {
     live.records.push(record);
     if (record.token_accuracy !== null && record.token_accuracy !== undefined) live.tests.push(record);
   }
   if (answer.probe) { live.probe = answer.probe; live.version = answer.probe.version ?? 0; }
-  const { state, reason, step, steps, place, waiting, steps_per_s, saved } = answer;
-  Object.assign(live, { state, reason, step, steps, place, waiting, steps_per_s, saved: saved ?? [], away: false });
+  const { state, reason, step, steps, place, waiting, steps_per_s, saved, rewinds } = answer;
+  Object.assign(live, { state, reason, step, steps, place, waiting, steps_per_s, saved: saved ?? [], rewinds, heard: true, away: false });
   live.n = answer.n ?? live.records.length;
 }
 
@@ -37,6 +39,7 @@ class Poll {
     if (url !== this.url) { Object.assign(this.live, emptyRun(), { state: data.state }); this.failures = 0; }
     this.url = url;
     this.believed = data.state;
+    this.language = data.language;
     this.tell = tell;
     if (data.initial && !this.live.records.length) { absorb(this.live, data.initial); this.changed(); }
     else if (news) this.now();
@@ -48,11 +51,17 @@ class Poll {
     if (this.url) this.ask();
   }
 
+  // What is held already, so that only the rest is sent.
+  question() {
+    const { n, version, rewinds } = this.live, held = { n, probe: version, lang: this.language };
+    return new URLSearchParams(rewinds === undefined ? held : { ...held, rewinds });
+  }
+
   async ask() {
     const { live, url } = this, start = performance.now(), request = (this.request = new AbortController());
     let wait = null;
     try {
-      const answer = await fetch(`${url}?n=${live.n}&probe=${live.version}`, { signal: request.signal });
+      const answer = await fetch(`${url}?${this.question()}`, { signal: request.signal });
       if (answer.status === 404) { live.gone = true; this.changed(); this.report("deleted"); return; }
       if (!answer.ok) throw new Error(answer.statusText);
       const news = await answer.json();
@@ -60,7 +69,7 @@ class Poll {
       absorb(live, news);
       this.failures = 0;
       this.report(live.state);
-      wait = PACE[live.state] ?? (live.state === this.believed ? null : 1000); // until Python knows the end, too
+      wait = news.records?.length >= MANY ? 0 : PACE[live.state] ?? (live.state === this.believed ? null : 1000); // until Python knows the end, too
     } catch {
       if (request.signal.aborted) return;
       this.failures += 1;

@@ -12,8 +12,11 @@ class Samples {
     if (sign === this.drawn) return;
     this.drawn = sign;
     const from = Math.max(0, ...samples.map((s) => s.src.length));
-    const into = Math.max(0, ...samples.map((s) => Math.max(s.got.length, s.expected.length)));
-    const room = this.box.clientWidth - 26 - 46, size = Math.max(11, Math.min(21, Math.floor(room / (from + into || 1)) - 2));
+    const into = 1 + Math.max(0, ...samples.map((s) => s.expected.length)); // not of what is got: that would jump about
+    const fit = (room, slots) => Math.min(21, Math.floor(room / (slots || 1)) - 2), room = this.box.clientWidth - 84;
+    const stacked = fit(room, from + into) < 11; // long strings: the answer under its source
+    const size = Math.max(10, stacked ? fit(room + 40, Math.max(from, into)) : fit(room, from + into));
+    this.box.classList.toggle("stacked", stacked);
     this.box.style.setProperty("--from", `${from * (size + 2)}px`);
     while (this.box.children.length > samples.length) this.box.lastChild.remove();
     let solved = 0;

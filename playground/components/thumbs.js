@@ -1,7 +1,8 @@
 // Attention thumbnails: one small heat map for every layer and head of the probe example, redrawn as it trains.
 
 const KINDS = [["encoder", "self"], ["decoder", "self"], ["decoder", "cross"]];
-const LABEL = 66, SMALLEST = 30, LARGEST = 128;
+const MAP = 290; // the model map needs this height, and likes a little more
+const LABEL = 66, SMALLEST = 34, LARGEST = 128;
 
 class Thumbs {
   constructor(board) {
@@ -29,8 +30,12 @@ class Thumbs {
 
   build() {
     const { facts, labels, look } = this.board.data, { layers, heads } = facts;
-    const { across, size } = this.layout(this.box.clientWidth, this.box.clientHeight, layers, heads);
-    const sign = JSON.stringify([across, size, layers, heads, labels.layer, labels.cross]);
+    const column = this.box.closest(".column").clientHeight, around = 52, least = column > 680 ? MAP + 20 : MAP; // around: header, padding
+    const { across, size } = this.layout(this.box.clientWidth, column - least - around, layers, heads);
+    const need = Math.ceil(layers / across) * (3 * (size + 4) + 34);
+    const map = Math.round(Math.max(least, Math.min(column - need - around, column / 2)));
+    this.board.root.style.setProperty("--map", `${map}px`);
+    const sign = JSON.stringify([across, size, layers, heads, this.board.version]);
     if (sign === this.built) return;
     this.built = sign;
     this.items = [];
@@ -38,7 +43,7 @@ class Thumbs {
     this.box.style.setProperty("--size", `${size}px`);
     for (let first = 0; first < layers; first += across) {
       const band = add(this.box, "div", { class: "band" }), names = add(band, "div", { class: "names" });
-      for (const [stack, kind] of KINDS) help(add(names, "div", {}, labels[`${stack}_${kind}`]).appendChild(document.createElement("span")).parentNode, labels[`${stack}_${kind}_help`], this.board.tip);
+      for (const [stack, kind] of KINDS) help(add(add(names, "div"), "span", {}, labels[`${stack}_${kind}`]), labels[`${stack}_${kind}_help`], this.board.tip);
       for (let layer = first; layer < Math.min(layers, first + across); layer++) {
         const block = add(band, "div", { class: "block" }), grid = add(block, "div", { class: "heads", style: `--heads:${heads}` });
         add(block, "div", { class: "layer" }, fill(labels.layer, { layer: layer + 1 }));
@@ -54,9 +59,9 @@ class Thumbs {
   item(grid, stack, layer, kind, head, colours) {
     const canvas = add(grid, "canvas", { role: "img", tabindex: -1, style: `--head:${colours[head % colours.length]}` });
     const item = { canvas, stack, layer, kind, head, name: `${stack}.${layer}.${kind}` };
-    canvas.onpointermove = (event) => this.enlarge(item, event, event.offsetX, event.offsetY);
+    canvas.onpointermove = (event) => this.enlarge(item, event.offsetX, event.offsetY);
     canvas.onpointerleave = canvas.onblur = () => { this.open = null; this.board.tip.hide(); };
-    canvas.onfocus = () => this.enlarge(item, canvas);
+    canvas.onfocus = () => this.enlarge(item);
     canvas.onclick = () => this.board.choose(`${stack}.${layer}`);
     this.items.push(item);
   }
@@ -72,10 +77,10 @@ class Thumbs {
   }
 
   // The pattern under the pointer, large, with its tokens and the weight to three decimals.
-  enlarge(item, where, x, y) {
+  enlarge(item, x, y) {
     const { live, data, colours, table } = this.board, matrix = live.probe?.patterns?.[item.name]?.[item.head];
     if (!matrix) return;
-    this.open = () => this.enlarge(item, where, x, y);
+    this.open = () => this.enlarge(item, x, y);
     const queries = item.stack === "encoder" ? live.probe.src : live.probe.tgt;
     const keys = item.kind === "cross" || item.stack === "encoder" ? live.probe.src : live.probe.tgt;
     const size = item.canvas.clientWidth, cell = x === undefined ? null : cellAt(matrix, { width: size, height: size }, x, y);
@@ -91,7 +96,7 @@ class Thumbs {
     const name = this.nameOf(item);
     setText(this.caption, cell ? `${name}\n${fill(data.labels.cell, { query: queries[cell.row] ?? "", i: cell.row + 1, key: keys[cell.column] ?? "",
       j: cell.column + 1, weight: matrix[cell.row][cell.column].toFixed(3) })}` : name);
-    this.board.tip.show(where, "", this.popover);
+    this.board.tip.show(item.canvas, "", this.popover, true);
   }
 
   nameOf({ stack, kind, layer, head }) {
