@@ -1,7 +1,7 @@
 // The Attention page: a slider over training time, the grid of heads, and the chosen head as a heat map and as lines.
 // All saved steps lie here, packed, so time, heads and views change without asking the server; it is told afterwards.
 
-const KINDS = ["encoder", "decoder", "cross"], UNIT = 10000, BLOCKED = 65535;
+const KINDS = ["encoder", "decoder", "cross"], UNIT = 50000, BLOCKED = 65535;
 const KEPT = new WeakMap();
 
 function unpack(text) {
