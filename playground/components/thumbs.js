@@ -119,14 +119,14 @@ class Thumbs {
       const first = layer !== undefined && this.items.find((i) => !i.canvas.classList.contains("dim"));
       if (first && this.box.scrollHeight > this.box.clientHeight) this.box.scrollTop = first.top - 40;
     }
-    for (const item of this.items) item.drawn = null;
     this.paint();
     this.open?.();
   }
 
   // Only what can be seen: a model of 24 layers has hundreds of heads.
   paint() {
-    const { live, table, data } = this.board, { scrollTop, clientHeight } = this.box, version = live.probe?.version ?? -1;
+    const { live, table, data } = this.board, { scrollTop, clientHeight } = this.box;
+    const version = `${live.probe?.version} ${this.board.colours.dark} ${data.run}`;
     for (const item of this.items) {
       if (item.drawn === version || item.top < scrollTop - LARGEST || item.top > scrollTop + clientHeight) continue;
       item.drawn = version;
