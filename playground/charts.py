@@ -7,6 +7,7 @@ few hashable options, is cached, and names only fixed fields; what people typed 
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, wraps
@@ -73,16 +74,38 @@ def curves(
     share: bool = False,
     raw: bool = False,
     legend: bool = True,
-    height: int = 240,
+    height: int = 200,
 ) -> alt.TopLevelMixin:
-    """Lines over x. Fields: x, y, line, and raw for the faint unsmoothed line. `share`: y runs from 0 to 1."""
+    """Lines over x. Fields: x, y, line, and raw for the faint unsmoothed line. `share`: y runs from 0 to 1.
+
+    `height` is that of the plot itself; Streamlit makes the legend a part of the whole, so its rows are added.
+    """
+    height += 45 + (12 + 22 * math.ceil(len(lines) / 2) if legend else 0)
     labels = [line.label for line in lines]
-    key = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=360, symbolSize=500) if legend else None
+    key = (
+        alt.Legend(
+            title=None,
+            orient="bottom",
+            columns=2,
+            labelLimit=150,
+            symbolType="stroke",
+            symbolSize=700,
+            symbolStrokeWidth=2.5,
+            symbolOpacity=1,
+            rowPadding=1,
+            offset=4,
+        )
+        if legend
+        else None
+    )
     colour = alt.Color(
         "line:N", scale=alt.Scale(domain=labels, range=[line.colour for line in lines]), sort=labels, legend=key
     )
     dash = alt.StrokeDash(
-        "line:N", scale=alt.Scale(domain=labels, range=[list(line.dash) for line in lines]), sort=labels, legend=key
+        "line:N",
+        scale=alt.Scale(domain=labels, range=[list(line.dash) for line in lines] if len(lines) > 1 else [[1, 0]]),
+        sort=labels,
+        legend=key,
     )
     x = alt.X("x:Q", title=x_title, scale=alt.Scale(type="log" if log_x else "linear", nice=False))
     scale = alt.Scale(type="log") if log_y else alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=False)

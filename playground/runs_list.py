@@ -20,6 +20,7 @@ from playground.runs.store import Label, Run, Status
 
 PAGE_SIZE = 100
 MOST_COMPARED = 8
+PIN = "★"
 ACTIVE = ("queued", "running", "paused")
 TAIL = 2**14  # bytes read from the end of a metrics file; holds about 90 records
 # A sign beside each word: nobody has to tell states by a colour.
@@ -60,12 +61,12 @@ class Row:
     def cells(self) -> dict[str, Any]:
         sign, word = STATES[self.status.state]
         return {
-            "pin": "📌" if self.label.pinned else "",
+            "pin": PIN if self.label.pinned else "",
             "name": title(self.run, self.label),
             "task": _(TASKS[self.config.task.name].title),
             "differs": self.differs,
             "steps": self.status.step,
-            "exact_match": self.exact_match,
+            "exact_match": None if self.exact_match is None else self.exact_match * 100,
             "seconds": self.status.seconds or None,
             "state": f"{sign} {_(word)}",
             "tags": list(self.label.tags),
@@ -99,6 +100,14 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
 def interrupted(runs: Sequence[Run]) -> list[Run]:
     """What one click can resume. Samples are read-only."""
     return [run for run in runs if not run.is_sample and not _over(run) and run.status().state == "interrupted"]
+
+
+def folders() -> int:
+    """How many folders look like runs, readable or not."""
+    try:
+        return sum(bool(store.RUN_ID.fullmatch(entry.name)) for entry in os.scandir(store.root()))
+    except OSError:
+        return 0
 
 
 def slots(kept: dict[str, int], chosen: Sequence[str]) -> dict[str, int]:
