@@ -3,8 +3,11 @@
 from collections.abc import Collection, Mapping
 from time import monotonic
 
+from safetensors.torch import save
+
 from core.checkpoint import CheckpointError, load_state, save_state, save_weights
 from core.train import Trainer, TrainingState
+from playground.runs.files import replace
 from playground.runs.store import Run
 
 CAP = 64 * 2**20  # bytes of weights a run may keep; the newest stay whatever their size
@@ -63,9 +66,13 @@ class Checkpoints:
             self.spent += monotonic() - now
 
     def weights(self) -> None:
+        """Weights to look at. Renamed into place but not flushed to the disk, which costs more than all the rest: after a
+        power cut such a file may be damaged, is then refused, and the checkpoint is there.
+        """
         step = self.trainer.step
         if step not in self.run.saved_steps():
-            save_weights(self.run.weights_path(step), self.trainer.model, step)
+            weights = {name: value.detach().cpu() for name, value in self.trainer.model.state_dict().items()}
+            replace(self.run.weights_path(step), save(weights, {"step": str(step)}))
             self._make_room()
 
     def checkpoint(self) -> None:

@@ -1,0 +1,363 @@
+"""`python -m playground train|resume|runs|export|import|delete`: the same runs, without a browser."""
+
+import argparse
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from core.config import ModelConfig, RunConfig, TaskConfig, TrainConfig
+from core.messages import ConfigError, Problem
+from core.read import build, fit, read
+from playground.estimate import LARGE_MEMORY, duration, memory, parameters, size
+from playground.i18n import N_, _
+from playground.pairs import PairsError, parse
+from playground.presets import PRESETS
+from playground.runs import archive, store
+from playground.runs.store import Run
+
+if TYPE_CHECKING:
+    from core.train import StepRecord
+
+SECTIONS: dict[str, type[BaseModel]] = {"model": ModelConfig, "task": TaskConfig, "train": TrainConfig}
+# Options are named after the fields; these are the names that need to be told apart, or that people try first.
+NAMES = {
+    "model.n_symbols": ("--symbols", "--n-symbols"),
+    "model.n_heads": ("--heads", "--n-heads"),
+    "model.n_layers": ("--layers", "--n-layers"),
+    "model.max_len": ("--model-max-len",),
+    "task.name": ("--task",),
+    "task.min_len": ("--min-length", "--min-len"),
+    "task.max_len": ("--max-length", "--max-len"),
+    "train.batch_size": ("--batch-size", "--batch"),
+    "train.lr": ("--lr", "--learning-rate"),
+}
+FAILED, BAD_CONFIGURATION, INTERRUPTED = 1, 2, 130
+SMALL = 1_000_000  # parameters; below that a second thread gains a quarter at best, and loses tenfold on a busy machine
+
+NO_PRESET = N_("There is no preset {name}. There are: {names}.")
+UNKNOWN = N_("There is no run {name}. The command runs lists them.")
+AMBIGUOUS = N_("{n} runs begin with {name}. Give more of the id.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    options = parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ConfigError as error:
+        for problem in error.problems:
+            said = _(problem.template).format(**problem.values)
+            print(f"{problem.loc}: {said}" if problem.loc else said, file=sys.stderr)
+        return BAD_CONFIGURATION
+    except PairsError as error:
+        print(f"task.pairs: {error.sentence}", file=sys.stderr)
+        return BAD_CONFIGURATION
+    except store.RunError as error:
+        print(_(error.template).format(**error.values), file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}" if error.filename else str(error), file=sys.stderr)
+        return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options. Those of `train` are made from the configuration's fields, with their help."""
+    top = argparse.ArgumentParser(
+        prog="python -m playground",
+        description=_(
+            "Train Transformers and keep their runs, without a browser. Runs are folders in ./runs, or in $PLAYGROUND_RUNS."
+        ),
+    )
+    commands = top.add_subparsers(required=True, metavar=_("command"))
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], help_text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help_text, description=help_text)
+        made.set_defaults(command=run)
+        return made
+
+    command_train = command("train", train, _("Train a new run here, in this terminal. Ctrl-C saves and ends."))
+    start = command_train.add_argument_group(_("Where the settings come from, later ones first"))
+    names = ", ".join(f"{slug(preset.name)} ({_(preset.name)})" for preset in PRESETS)
+    start.add_argument("--preset", metavar="NAME", help=literal(_("Start from a preset: {names}.").format(names=names)))
+    start.add_argument(
+        "--config", type=Path, metavar="FILE", help=_("Start from a JSON file, as in run.json under config.")
+    )
+    for section, model in SECTIONS.items():
+        group = command_train.add_argument_group(section)
+        for name, field in model.model_fields.items():
+            add_field(group, f"{section}.{name}", field)
+    command_train.add_argument("--name", default="", help=_("What to call the run in lists."))
+    resume_parser = command("resume", resume, _("Go on with a run that was stopped, interrupted or paused."))
+    for made in (command_train, resume_parser):
+        made.add_argument(
+            "--threads", type=int, metavar="N", help=_("CPU threads; all cores by default, one for small models.")
+        )
+        made.add_argument("--quiet", action="store_true", help=_("No progress bar."))
+    listing = command("runs", list_runs, _("List the runs, newest first."))
+    listing.add_argument("--all", action="store_true", help=_("All of them, not only the newest 30."))
+    exporting = command("export", export, _("Write a run as one zip file."))
+    importing = command("import", import_, _("Add a run from a zip file that export wrote."))
+    deleting = command("delete", delete, _("Delete a run for good."))
+    deleting.add_argument("--yes", action="store_true", help=_("Do not ask."))
+    for made in (resume_parser, exporting, deleting):
+        made.add_argument("run", metavar="ID", help=_("A run's id, or its beginning, or: last."))
+    exporting.add_argument("file", type=Path, metavar="FILE.zip")
+    importing.add_argument("file", type=Path, metavar="FILE.zip")
+    return top
+
+
+def add_field(group: Any, loc: str, field: FieldInfo) -> None:
+    """One option for one field. Values are checked by the configuration, so that its sentences are the only ones."""
+    name = loc.partition(".")[2]
+    flags = NAMES.get(loc, ("--" + name.replace("_", "-"),))
+    words = [_(field.description or "")]
+    settings: dict[str, Any] = {"dest": loc, "default": None}
+    if loc == "task.pairs":
+        settings |= {"metavar": "FILE.csv", "type": Path}
+    elif field.annotation is bool:
+        settings["action"] = argparse.BooleanOptionalAction
+    elif get_origin(field.annotation) is Literal:
+        settings["metavar"] = "NAME"
+        words.append(_("One of: {names}.").format(names=", ".join(get_args(field.annotation))))
+    else:
+        settings |= {"metavar": "N" if field.annotation is int else "X", "type": value}
+    if loc != "task.pairs":
+        default = field.get_default()
+        shown = (
+            {True: _("on"), False: _("off"), None: _("off")}.get(default, default)
+            if not isinstance(default, (int, float)) or isinstance(default, bool)
+            else f"{default:g}"
+        )
+        words.append(_("Default: {value}.").format(value=shown))
+    group.add_argument(*flags, help=literal(" ".join(words)), **settings)
+
+
+def value(text: str) -> int | float | str:
+    """A number where it is one; anything else is left to the configuration, which says what is wrong with it."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def literal(help_text: str) -> str:
+    return help_text.replace("%", "%%")  # argparse formats help with %
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def configuration(options: argparse.Namespace) -> RunConfig:
+    """Defaults, then the preset, then the file, then the options. Raises ConfigError, PairsError, RunError, OSError."""
+    data: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    if options.preset:
+        chosen = next((p for p in PRESETS if options.preset in (p.name, slug(p.name))), None)
+        if chosen is None:
+            names = ", ".join(slug(preset.name) for preset in PRESETS)
+            raise ConfigError(
+                [Problem(loc="preset", template=NO_PRESET, values={"name": options.preset, "names": names})]
+            )
+        for section, settings in chosen.settings.items():
+            data[section] |= settings
+    if options.config:
+        for section, settings in read(options.config.read_bytes()).model_dump(mode="json").items():
+            data[section] |= settings
+    for loc, given in vars(options).items():
+        section, _dot, name = loc.partition(".")
+        if name and given is not None:
+            data[section][name] = parse(given.read_bytes()) if loc == "task.pairs" else given
+    if options.__dict__.get("task.pairs") and options.__dict__.get("task.name") is None:
+        data["task"]["name"] = "pairs"
+    return build(fit(data))
+
+
+def train(options: argparse.Namespace) -> int:
+    config = configuration(options)
+    if (need := memory(config)) > LARGE_MEMORY:
+        print(_("This run needs about {size} of memory.").format(size=size(need)), file=sys.stderr)
+    store.root().mkdir(parents=True, exist_ok=True)
+    run = store.create(config)
+    if options.name:
+        run.set_label(name=options.name)
+    return train_here(run, options)
+
+
+def resume(options: argparse.Namespace) -> int:
+    run = wanted(options.run)
+    if run.status().state == "finished":
+        print(_("The run {id} is finished.").format(id=run.id), file=sys.stderr)
+        return 0
+    run.withdraw("pause", "step", "stop")
+    return train_here(run, options)
+
+
+def train_here(run: Run, options: argparse.Namespace) -> int:
+    """Train in this process, to the end or to Ctrl-C."""
+    import torch
+
+    from playground.runs.training import Locked, Training
+
+    torch.set_num_threads(options.threads or (1 if parameters(run.config) < SMALL else os.cpu_count() or 1))
+    leave = threading.Event()
+
+    def ask_to_leave(number: int, frame: object) -> None:
+        leave.set()
+        signal.signal(number, signal.default_int_handler)  # a second Ctrl-C does not wait
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, ask_to_leave)
+    print(run.id, flush=True)
+    bar = Bar(run.config.train.steps) if not options.quiet else None
+    try:
+        state = Training(run, leave, on_record=bar)()
+    except Locked:
+        print(_("Another process trains the run {id}.").format(id=run.id), file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if bar is not None:
+        bar.end()
+    status = run.status()
+    if state == "interrupted":
+        print(
+            _("Saved at step {step}. To go on: python -m playground resume {id}").format(step=status.step, id=run.id),
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    if state in (None, "failed"):
+        print(
+            _(status.template).format(**status.values) if state else _("The run folder was deleted."), file=sys.stderr
+        )
+        return FAILED
+    return 0
+
+
+class Bar:
+    """Progress on stderr: one line that is rewritten in a terminal, a line at every tenth elsewhere."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.live = steps, sys.stderr.isatty()
+        self.start, self.first, self.shown, self.tenth = monotonic(), -1, 0.0, -1
+        self.exact: float | None = None
+        self.text = ""
+
+    def __call__(self, record: "StepRecord") -> None:
+        now = monotonic()
+        if self.first < 0:
+            self.first, self.start = record.step - 1, now
+        self.exact = self.exact if record.exact_match is None else record.exact_match
+        tenth = 10 * record.step // self.steps
+        last = record.step == self.steps
+        if not (last or now - self.shown >= 0.1 if self.live else tenth > self.tenth):
+            return
+        self.shown, self.tenth = now, tenth
+        speed = (record.step - self.first) / max(now - self.start, 1e-3) if now > self.start else 0.0
+        filled = 24 * record.step // self.steps
+        exact = "–" if self.exact is None else f"{100 * self.exact:.3g} %"
+        self.text = _("step {step}/{steps}  loss {loss}  exact match {exact}  {speed} steps/s  {left} left").format(
+            step=record.step,
+            steps=self.steps,
+            loss=f"{record.loss:.3g}",
+            exact=exact,
+            speed=f"{speed:.3g}",
+            left=duration((self.steps - record.step) / speed) if speed else "–",
+        )
+        line = f"{'█' * filled}{'░' * (24 - filled)} {self.text}"
+        sys.stderr.write(f"\r\x1b[K{line}" if self.live else f"{self.text}\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        if self.live and self.text:
+            sys.stderr.write("\n")
+
+
+def list_runs(options: argparse.Namespace) -> int:
+    runs = store.list_runs()
+    shown = runs if options.all else runs[:30]
+    head = (_("id"), _("state"), _("task"), _("model"), _("step"), _("exact match"), _("time"), _("name"))
+    rows = []
+    for run in shown:
+        config, status = run.config, run.status()
+        exact = next((r["exact_match"] for r in reversed(run.metrics()) if r["exact_match"] is not None), None)
+        model = f"{config.model.d_model}·{config.model.n_heads}·{config.model.n_layers}"
+        rows.append(
+            (
+                run.id,
+                status.state,
+                config.task.name,
+                model,
+                f"{status.step}/{config.train.steps}",
+                "–" if exact is None else f"{100 * exact:.3g} %",
+                duration(status.seconds),
+                run.label().name,
+            )
+        )
+    if not runs:
+        print(_("No runs yet. Start one: python -m playground train"))
+        return 0
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if len(runs) > len(shown):
+        print(_("… and {n} more; --all shows them.").format(n=len(runs) - len(shown)))
+    for name, error in store.unreadable().items():
+        print(f"{name}: {_(error.template).format(**error.values)}", file=sys.stderr)
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    archive.export(wanted(options.run), options.file)
+    return 0
+
+
+def import_(options: argparse.Namespace) -> int:
+    store.root().mkdir(parents=True, exist_ok=True)
+    print(archive.import_(options.file).id)
+    return 0
+
+
+def delete(options: argparse.Namespace) -> int:
+    run = wanted(options.run)
+    if run.is_sample:
+        print(_("The sample run belongs to the app and cannot be deleted."), file=sys.stderr)
+        return FAILED
+    if not options.yes:
+        try:
+            sure = input(_("Delete {id} for good? [y/N] ").format(id=run.id)).strip().lower() in ("y", "yes", "是")
+        except EOFError:
+            sure = False
+        if not sure:
+            return FAILED
+    return 0 if store.delete(run.id) else FAILED
+
+
+def wanted(name: str) -> Run:
+    """The run a person means: its id, the beginning of one, or "last". Raises RunError."""
+    found = store.find(name)
+    if found is not None:
+        return found
+    runs = [run for run in store.list_runs() if not run.is_sample]
+    if name == "last":
+        runs = runs[:1]
+    elif name:
+        runs = [run for run in runs if run.id.startswith(name)]
+    if len(runs) == 1:
+        return runs[0]
+    raise store.RunError(AMBIGUOUS if runs and name else UNKNOWN, name=name, n=len(runs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
