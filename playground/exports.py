@@ -1,11 +1,13 @@
-"""What leaves the app as a file: metrics as CSV. Cells that a spreadsheet would take for a formula are quoted."""
+"""What leaves the app as a file: a run as a zip, its metrics as CSV. Cells that a spreadsheet would take for a formula are quoted."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-METRICS = ("step", "seconds", "loss", "lr", "grad_norm", "tokens_per_s", "token_accuracy", "exact_match")
+from playground.history import METRICS, history
+from playground.runs import store
+from playground.runs.store import Run
 
 
 def safe_cell(value: Any) -> Any:
@@ -21,3 +23,17 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(map(safe_cell, columns))
     writer.writerows(map(safe_cell, row) for row in rows)
     return file.getvalue()
+
+
+def metrics_csv(run: Run) -> str:
+    frame = history(run.metrics())
+    return csv_text(METRICS, frame.astype(object).where(frame.notna(), None).itertuples(index=False))
+
+
+def zipped(run: Run) -> bytes:
+    """The run as an archive. Raises OSError, and KeyError where the run is gone."""
+    path = store.archive(run.id)
+    try:
+        return path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from playground.charts import smooth, thin
-from playground.exports import METRICS
+
+METRICS = ("step", "seconds", "loss", "lr", "grad_norm", "tokens_per_s", "token_accuracy", "exact_match")
 
 
 def history(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

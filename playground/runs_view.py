@@ -1,13 +1,13 @@
 """The Runs page: the list, and what can be done with a run. Comparing is next door in compare_view."""
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from core.model import parameter_counts
 from playground import draft, runs_list, state
-from playground.exports import METRICS, csv_text
-from playground.history import history
+from playground.exports import metrics_csv, zipped
 from playground.i18n import _, ngettext
 from playground.runs import archive, store
 from playground.runs.launcher import launcher
@@ -321,26 +321,15 @@ def downloads(run: Run) -> None:
     """Files are made when they are asked for, not when the page is drawn."""
     steps = run.saved_steps()
 
-    def zipped() -> bytes:
-        path = store.archive(run.id)
-        try:
-            return path.read_bytes()
-        finally:
-            path.unlink(missing_ok=True)
-
-    def metrics() -> str:
-        frame = history(run.metrics())
-        return csv_text(METRICS, frame.astype(object).where(frame.notna(), None).itertuples(index=False))
-
     st.download_button(
         _("Whole run (.zip)"),
-        zipped,
+        partial(zipped, run),
         f"{run.id}.zip",
         "application/zip",
         on_click="ignore",
         help=_("Settings, curves and weights. Import it here or on another computer."),
     )
-    st.download_button(_("Curves (.csv)"), metrics, f"{run.id}.csv", "text/csv", on_click="ignore")
+    st.download_button(_("Curves (.csv)"), partial(metrics_csv, run), f"{run.id}.csv", "text/csv", on_click="ignore")
     st.download_button(
         _("Settings (.json)"),
         (run.path / "run.json").read_bytes,
