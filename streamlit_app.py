@@ -1,4 +1,8 @@
-"""The launcher: `streamlit run` finds `app` here. The pages are in pages/, their workshop in playground/."""
+"""The launcher: `streamlit run` finds `app` here. The pages are in pages/, their workshop in playground/.
+
+The script behind every page is playground/main.py, not this file: a pages/ folder beside the main script makes Streamlit
+run a page without it on the first request after a start.
+"""
 
 import asyncio
 import gc

@@ -18,10 +18,16 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
@@ -64,8 +70,10 @@ def start(folder: Path, port: int | None = None, **env: str) -> Server:
     port, log = port or free_port(), folder / "server.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", f"--server.port={port}"]
-            + ["--server.address=127.0.0.1", "--server.headless=true", "--server.fileWatcherType=none"],
+            [
+                *(sys.executable, "-m", "streamlit", "run", "streamlit_app.py", f"--server.port={port}"),
+                *("--server.address=127.0.0.1", "--server.headless=true", "--server.fileWatcherType=none"),
+            ],
             cwd=ROOT,
             env=os.environ | {"PLAYGROUND_RUNS": str(folder / "runs")} | env,
             stdout=out,

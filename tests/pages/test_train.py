@@ -1,0 +1,397 @@
+"""The Train page without a browser: every preset, every control, the toolbar's commands, the URL."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Selectbox
+
+from core.config import RunConfig
+from playground import forms
+from playground.draft import Draft, preset_settings, settings
+from playground.presets import PRESETS
+from playground.runs import store
+from playground.runs.store import Status
+from tests.pages.conftest import Notes
+
+Open = Callable[..., AppTest]
+
+
+def widget(at: AppTest, name: str) -> Any:
+    """The control of a field, or a toolbar button, by the part of its key before the #."""
+    every = [*at.selectbox, *at.number_input, *at.checkbox, *at.button, *at.text_input]
+    return next(w for w in every if w.key and w.key.split("#")[0] == name)
+
+
+def has(at: AppTest, name: str) -> bool:
+    return any(b.key and b.key.split("#")[0] == name for b in at.button)
+
+
+def draft(at: AppTest) -> Draft:
+    found: Draft = at.session_state["draft"]
+    return found
+
+
+def said(at: AppTest) -> str:
+    texts = [element.value for kind in ("markdown", "caption", "warning", "error") for element in at.get(kind)]
+    return "\n".join(texts).replace("\\", "")
+
+
+def set_and_run(at: AppTest, name: str, value: Any) -> AppTest:
+    widget(at, name).set_value(value).run()
+    assert not at.exception, at.exception
+    return at
+
+
+class Typed(Selectbox):  # type: ignore[type-arg]
+    @property
+    def _widget_state(self) -> WidgetState:
+        return WidgetState(id=self.id, string_value=self._value)
+
+
+def type_in(at: AppTest, name: str, text: str) -> AppTest:
+    """A text typed into a select box, which AppTest cannot do itself."""
+    box = widget(at, name)
+    box.__class__ = Typed
+    box.set_value(text).run()
+    assert not at.exception, at.exception
+    return at
+
+
+def test_first_paint_shows_the_sample_and_the_quick_preset(app: Open) -> None:
+    at = app()
+    assert widget(at, "preset").value == 0
+    assert "sample run" in said(at)
+    assert widget(at, "reset").disabled
+    assert widget(at, "stop").disabled
+    assert not widget(at, "train").disabled
+    assert len(at.get("bidi_component")) == 1
+
+
+@pytest.mark.parametrize("index", range(len(PRESETS)))
+def test_every_preset_is_valid_and_trains(app: Open, notes: Notes, index: int) -> None:
+    at = app()
+    set_and_run(at, "preset", index)
+    assert widget(at, "preset").value == index
+    assert draft(at).data == preset_settings(index)
+    assert ("A large model" in said(at)) == ("paper" in PRESETS[index].name)
+    widget(at, "train").click().run()
+    [(command, run_id, paused_at)] = notes.calls
+    run = store.find(run_id)
+    assert (command, paused_at) == ("submit", None)
+    assert run is not None
+    assert settings(run.config) == preset_settings(index)
+    assert at.query_params["run"] == run_id
+
+
+CHANGES: dict[str, Any] = {
+    "task.name": "sort",
+    "model.n_symbols": 12,
+    "task.min_len": 2,
+    "task.max_len": 8,
+    "model.d_model": 32,
+    "model.n_heads": 8,
+    "model.n_layers": 3,
+    "model.d_ff": 96,
+    "model.positions": "alibi",
+    "model.norm": "post",
+    "model.causal_mask": False,
+    "model.padding_mask": False,
+    "model.scale": "none",
+    "model.dropout": 0.1,
+    "train.steps": 50,
+    "train.batch_size": 16,
+    "train.lr": 0.001,
+    "train.warmup": 5,
+    "train.seed": 7,
+    "train.device": "cpu",
+    "train.schedule": "constant",
+    "model.activation": "gelu",
+    "train.weight_decay": 0.01,
+    "train.clip": 0.5,
+    "train.eval_every": 10,
+    "train.stop_at_exact_match": 0.99,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_control_changes_its_setting_says_so_and_stands_in_the_url(app: Open, notes: Notes, name: str) -> None:
+    at = set_and_run(app(), name, CHANGES[name])
+    assert [(field, new) for field, _old, new in draft(at).changes] == [(name, CHANGES[name])]
+    assert "Press Train to start a new run" in said(at)
+    url_name = "task" if name == "task.name" else name.split(".")[1]
+    assert {key for key in at.query_params if key != "lang"} == {url_name}
+    # The same URL in a new session brings the same form.
+    again = app(**{url_name: at.query_params[url_name]})
+    assert draft(again).data == draft(at).data
+    widget(at, "train").click().run()
+    part, key = name.split(".")
+    run = store.find(notes.calls[0][1])
+    assert run is not None
+    assert getattr(getattr(run.config, part), key) == CHANGES[name]
+
+
+def test_every_field_has_a_control() -> None:
+    every = {f"{part}.{key}" for part in ("task", "model", "train") for key in settings(RunConfig())[part]}
+    assert every - set(forms.LABELS) == {"model.max_len", "task.pairs"}  # fitted to the task; uploaded
+    assert set(CHANGES) == set(forms.LABELS) - {"model.position_placement"}
+
+
+def test_placement_is_offered_where_it_applies(app: Open) -> None:
+    at = app()
+    with pytest.raises(StopIteration):
+        widget(at, "model.position_placement")
+    set_and_run(at, "model.positions", "integer")
+    set_and_run(at, "model.position_placement", "one_direction")
+    assert draft(at).changes[1][2] == "one_direction"
+    set_and_run(at, "model.positions", "sincos")
+    assert not draft(at).changes
+
+
+def test_heads_and_width_cannot_disagree(app: Open) -> None:
+    at = app()
+    assert widget(at, "model.n_heads").options == ["1", "2", "4", "8", "16", "32", "64"]
+    type_in(at, "model.d_model", "50")
+    assert draft(at).data["model"]["n_heads"] == 5
+    assert widget(at, "model.n_heads").options == ["1", "2", "5", "10", "25", "50"]
+    assert not widget(at, "train").disabled
+
+
+def test_a_typed_width(app: Open) -> None:
+    at = app()
+    type_in(at, "model.d_model", "51")
+    assert "d_model must be even" in said(at)
+    assert widget(at, "train").disabled
+    type_in(at, "model.d_model", "wide")
+    assert "Must be a whole number" in said(at)
+    type_in(at, "model.d_model", "72")
+    assert draft(at).data["model"]["d_model"] == 72
+    assert not widget(at, "train").disabled
+
+
+def test_faults_stand_at_their_fields_all_at_once(app: Open) -> None:
+    at = app()
+    widget(at, "task.min_len").set_value(9)
+    widget(at, "task.max_len").set_value(4)
+    widget(at, "train.lr").set_value(0.0)
+    at.run()
+    assert "The shortest length 9 is above the longest 4." in said(at)
+    assert "Must be more than 0" in said(at)
+    assert widget(at, "train").disabled
+
+
+def test_size_answers_at_once(app: Open) -> None:
+    at = app()
+    assert "**119,501** parameters" in said(at)
+    set_and_run(at, "model.n_layers", 2)
+    assert "119,501" not in said(at)
+
+
+def test_too_large_is_refused_before_anything_is_made(app: Open, notes: Notes) -> None:
+    at = app()
+    type_in(at, "model.d_model", "2048")
+    for name, value in {"model.n_layers": 24, "train.batch_size": 4096, "task.max_len": 128}.items():
+        set_and_run(at, name, value)
+    assert "this computer has" in said(at)
+    assert widget(at, "train").disabled
+
+
+def test_tasks_with_symbols_of_their_own(app: Open, notes: Notes) -> None:
+    at = set_and_run(app(), "task.name", "add")
+    assert next(t for t in at.text_input if t.key.startswith("fixed#")).value == "11"
+    set_and_run(at, "task.name", "pairs")
+    assert "Upload at least 10 pairs" in said(at)
+    assert widget(at, "train").disabled
+
+
+def test_pairs_from_a_csv(app: Open, notes: Notes) -> None:
+    at = set_and_run(app(), "task.name", "pairs")
+    at.file_uploader[0].upload("x.csv", b"a,b\n<img>,c,d\n", "text/csv").run()
+    assert "Line 2 has 3 columns" in said(at)
+    rows = "source;target\n" + "".join(f":red[{i}];${i}$\n" for i in range(12))
+    at.file_uploader[0].upload("../../etc/passwd.csv", rows.encode("utf-16"), "text/csv").run()
+    assert not at.exception
+    assert "12 pairs, the first: :red[0] → $0$" in said(at)
+    widget(at, "train").click().run()
+    run = store.find(notes.calls[0][1])
+    assert run is not None
+    assert run.config.task.pairs[0] == (":red[0]", "$0$")
+
+
+# The toolbar
+
+
+def started(at: AppTest, notes: Notes) -> str:
+    widget(at, "train").click().run()
+    assert not at.exception, at.exception
+    run_id: str = notes.calls[-1][1]
+    return run_id
+
+
+def test_play_pause_step_resume_stop(app: Open, notes: Notes) -> None:
+    at = app()
+    run_id = started(at, notes)
+    assert widget(at, "step").disabled
+    widget(at, "pause").click().run()
+    assert notes.calls[-1] == ("pause", run_id)
+    widget(at, "step").click().run()
+    widget(at, "step").click().run()  # the disk still says step 0: the target goes on all the same
+    assert [call[2] for call in notes.calls[-2:]] == [1, 2]
+    widget(at, "resume").click().run()
+    assert notes.calls[-1] == ("resume", run_id)
+    widget(at, "stop").click().run()
+    assert notes.calls[-1] == ("stop", run_id)
+    assert "Stopped" in said(at)
+    assert has(at, "train")
+
+
+def test_step_on_a_draft_starts_a_run_that_pauses_after_one(app: Open, notes: Notes) -> None:
+    at = app()
+    widget(at, "step").click().run()
+    assert notes.calls[0][0] == "submit"
+    assert notes.calls[0][2] == 1
+
+
+def test_reset_is_a_new_run_of_the_same_settings_paused_at_0(app: Open, notes: Notes) -> None:
+    at = set_and_run(app(), "train.seed", 5)
+    first = started(at, notes)
+    widget(at, "reset").click().run()
+    (stopped, submitted) = notes.calls[-2:]
+    assert stopped == ("stop", first)
+    assert submitted[0] == "submit"
+    assert submitted[2] == 0
+    new, old = store.find(submitted[1]), store.find(first)
+    assert new is not None
+    assert old is not None
+    assert new.id != old.id
+    assert new.config == old.config
+    assert at.query_params["run"] == new.id
+
+
+def test_learning_rate_while_training(app: Open, notes: Notes) -> None:
+    at = app()
+    assert widget(at, "lr").disabled
+    run_id = started(at, notes)
+    set_and_run(at, "lr", 0.0024)
+    assert notes.calls[-1] == ("set_lr", run_id, 0.0024)
+    type_in(at, "lr", "fast")
+    assert "A learning rate is a number above 0" in said(at)
+    type_in(at, "lr", "1e-4")
+    assert notes.calls[-1] == ("set_lr", run_id, 0.0001)
+
+
+def test_an_interrupted_run_resumes_with_one_click(app: Open, notes: Notes) -> None:
+    run = store.create(RunConfig())
+    run.set_status(Status("interrupted", 120))
+    at = app(run=run.id)
+    assert "Interrupted" in said(at)
+    widget(at, "resume").click().run()
+    assert notes.calls == [("resume", run.id)]
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
+def test_an_ended_run_is_followed_by_a_new_one(app: Open, notes: Notes, state: str) -> None:
+    run = store.create(RunConfig())
+    run.set_status(
+        Status(state, 3, template="The disk is full. Free some space, then resume." if state == "failed" else "")
+    )
+    at = app(run=run.id)
+    assert ("The disk is full" in said(at)) == (state == "failed")
+    assert started(at, notes) != run.id
+
+
+def test_a_run_can_be_named(app: Open, notes: Notes) -> None:
+    at = app()
+    run_id = started(at, notes)
+    set_and_run(at, "name", "  <b>my</b>   run ")
+    run = store.find(run_id)
+    assert run is not None
+    assert run.label().name == "<b>my</b> run"
+
+
+def test_a_change_while_training_makes_a_draft_and_leaves_the_run_alone(app: Open, notes: Notes) -> None:
+    at = app()
+    run_id = started(at, notes)
+    set_and_run(at, "model.n_heads", 8)
+    assert "Changed: heads 4 → 8. Press Train to start a new run; this one goes on." in said(at)
+    assert has(at, "pause")
+    assert at.query_params["run"] == run_id
+    widget(at, "undo").click().run()
+    assert widget(at, "model.n_heads").value == 4
+    assert not has(at, "train")
+    set_and_run(at, "model.n_heads", 8)
+    second = started(at, notes)
+    assert second != run_id
+    assert not draft(at).changes
+
+
+# The URL
+
+
+def test_the_run_of_the_url_wins_and_its_settings_fill_the_form(app: Open) -> None:
+    run = store.create(RunConfig.model_validate({"model": {"n_heads": 8, "d_model": 32}}))
+    at = app(run=run.id)
+    assert widget(at, "model.n_heads").value == 8
+    assert widget(at, "model.d_model").value == 32
+    assert not draft(at).changes
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"d_model": "-5"},
+        {"d_model": "x" * 100_000},
+        {"d_model": "51"},
+        {"n_heads": "3"},
+        {"n_heads": ["2", "8"]},
+        {"lr": "nan"},
+        {"lr": "1e400"},
+        {"lr": "0"},
+        {"causal_mask": "1"},
+        {"task": "<script>"},
+        {"task": "pairs"},
+        {"min_len": "20"},
+        {"steps": "600.5"},
+        {"seed": "9" * 30},
+        {"run": "../../etc"},
+        {"run": "20260101-000000000-0123456789abcdef"},
+    ],
+)
+def test_a_tampered_url_is_ignored_with_a_notice(app: Open, query: dict[str, Any]) -> None:
+    at = app(**query)
+    assert f"ignored: {next(iter(query))}." in said(at)
+    assert draft(at).data == settings(RunConfig())
+    assert not set(at.query_params) & set(query)
+
+
+def test_the_good_part_of_a_tampered_url_is_kept(app: Open) -> None:
+    at = app(d_model="-5", n_heads="8", run="../../etc", nonsense="1")
+    assert "ignored: d_model, run." in said(at)
+    assert widget(at, "model.n_heads").value == 8
+
+
+def test_another_page_and_back_keeps_the_draft(app: Open) -> None:
+    at = set_and_run(app(), "model.n_heads", 8)
+    at.query_params.clear()  # so does Streamlit
+    at.switch_page("../pages/runs.py").run()
+    at.query_params.clear()
+    at.switch_page("../pages/train.py").run()
+    assert widget(at, "model.n_heads").value == 8
+    assert at.query_params["n_heads"] == "8"
+
+
+# Languages
+
+
+def test_the_switch_the_url_and_the_labels(app: Open) -> None:
+    at = app()
+    assert widget(at, "switch").label == "中"
+    widget(at, "switch").click().run()
+    assert widget(at, "switch").label == "EN"
+    at = app(lang="zh")
+    assert widget(at, "switch").label == "EN"
+    widget(at, "switch").click().run()
+    assert widget(at, "switch").label == "中"
+    assert at.query_params["lang"] == "en"
