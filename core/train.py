@@ -132,12 +132,15 @@ class Trainer:
             # Dropout draws from torch's global generator; tying it to (seed, step) makes a resumed run the same run.
             torch.manual_seed((config.seed * 1_000_003 + self.step) % 2**63)
         loss = token_loss(self.model(batch.src, batch.tgt_in), batch.tgt_out)
-        self.optimizer.zero_grad()
+        for parameter in self.parameters.values():
+            parameter.grad = None
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.clip or math.inf)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters.values() if p.grad is not None])
         loss_value, norm_value = torch.stack((loss.detach(), norm)).tolist()  # one wait for the device, not two
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
             raise Diverged(f"loss {loss_value}, gradient norm {norm_value} at step {self.step + 1}")
+        if 0 < config.clip < norm_value:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), config.clip, norm)
         self.optimizer.step()
         self.step += 1
         rate = batch.tgt_out.numel() / (time.perf_counter() - start)

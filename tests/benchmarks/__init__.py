@@ -1,0 +1,1 @@
+"""Figures of the project, each a command: `python -m tests.benchmarks.<name>`."""
