@@ -188,6 +188,8 @@ def labels() -> dict[str, Any]:
         "decoder_cross_help": _("Target tokens look at the memory, that is at the source."),
         "layer": _("Layer {layer}"),
         "head": _("head {head}"),
+        "key_axis": _("key: looked at"),
+        "query_axis": _("query: looks"),
         "cell": _("query “{query}” ({i}) → key “{key}” ({j}): {weight}"),
         "thumb_alt": _("{name}, step {step}: largest weight of a row {peak} on average"),
         "curves": _("Training"),

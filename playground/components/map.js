@@ -131,5 +131,6 @@ class ModelMap {
     setText(box.querySelector(".shapes"), about ? about.flow : "");
     setText(box.querySelector(".count"), about && n ? fill(labels.parameters, { n: n.toLocaleString("en") }) : "");
     setText(box.querySelector(".sizes"), facts.sizes);
+    setAttr(box.querySelector(".line-two"), "title", facts.sizes); // where it is cut off
   }
 }

@@ -84,14 +84,17 @@ class Thumbs {
     const queries = item.stack === "encoder" ? live.probe.src : live.probe.tgt;
     const keys = item.kind === "cross" || item.stack === "encoder" ? live.probe.src : live.probe.tgt;
     const size = item.canvas.clientWidth, cell = x === undefined ? null : cellAt(matrix, { width: size, height: size }, x, y);
-    const side = 208, rim = 20, ctx = sharp(this.big, side + rim, side + rim);
+    const side = 204, rim = 36, ctx = sharp(this.big, side + rim, side + rim);
     ctx.clearRect(0, 0, side + rim, side + rim);
     heat(ctx, matrix, { x: rim, y: rim, width: side, height: side, table });
     const w = side / keys.length, h = side / queries.length;
     ctx.font = `${Math.max(7, Math.min(12, w, h))}px ${colours.mono}`;
     ctx.fillStyle = colours.text; ctx.textAlign = "center"; ctx.textBaseline = "middle";
-    keys.forEach((t, j) => ctx.fillText(t, rim + (j + 0.5) * w, rim / 2, w * 1.6));
-    queries.forEach((t, i) => ctx.fillText(t, rim / 2, rim + (i + 0.5) * h, rim));
+    keys.forEach((t, j) => ctx.fillText(t, rim + (j + 0.5) * w, rim - 9, w * 1.3));
+    queries.forEach((t, i) => ctx.fillText(t, rim - 11, rim + (i + 0.5) * h, 20));
+    ctx.font = `11px ${colours.font}`; ctx.fillStyle = colours.soft;
+    ctx.fillText(data.labels.key_axis, rim + side / 2, 8);
+    ctx.save(); ctx.translate(7, rim + side / 2); ctx.rotate(-Math.PI / 2); ctx.fillText(data.labels.query_axis, 0, 0); ctx.restore();
     if (cell) { ctx.lineWidth = 2; ctx.strokeStyle = data.look.heads[item.head % data.look.heads.length]; ctx.strokeRect(rim + cell.column * w, rim + cell.row * h, w, h); }
     const name = this.nameOf(item);
     setText(this.caption, cell ? `${name}\n${fill(data.labels.cell, { query: queries[cell.row] ?? "", i: cell.row + 1, key: keys[cell.column] ?? "",
