@@ -29,9 +29,11 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     import altair  # noqa: F401  the pages import these; now is cheaper than at the first click
     import pandas  # noqa: F401
     import pyarrow  # noqa: F401
+    import torch
 
     import core.model  # noqa: F401
 
+    torch.set_num_threads(1)  # the server only looks; a second thread waits for the cores that training uses
     gc.collect()
     gc.freeze()  # what is loaded by now stays: no need to search it for garbage
     opening = None if st.get_option("server.headless") else asyncio.create_task(open_browser())
