@@ -305,16 +305,22 @@ def confirm(ids: list[str]) -> None:
         st.text(f"{runs_list.title(run)} ({run.id})")
     st.write(_("Its settings, curves and weights are removed from the disk. This cannot be undone."))
     with st.container(horizontal=True):
-        if st.button(_("Delete"), key="runs.delete.yes", type="primary"):
-            if any(run.status().state in ACTIVE for run in runs):  # started meanwhile, in another tab
-                st.error(_("It is training. Stop it first."))
-                return
-            for run in runs:
-                launcher().delete(run.id)
-            select([run_id for run_id in st.session_state[SELECTED] if run_id not in ids])
-            st.rerun()
+        if st.button(_("Delete"), key="runs.delete.yes", type="primary", on_click=erase, args=(ids,)):
+            if not st.session_state["runs.refused"]:
+                st.rerun()
+            st.error(_("It is training. Stop it first."))
         if st.button(_("Keep"), key="runs.delete.no"):
             st.rerun()
+
+
+def erase(ids: list[str]) -> None:
+    """Deleting twice is deleting once. A run that was started meanwhile, in another tab, stays."""
+    runs = [run for run_id in ids if (run := store.find(run_id)) and not run.is_sample]
+    st.session_state["runs.refused"] = any(run.status().state in ACTIVE for run in runs)
+    if not st.session_state["runs.refused"]:
+        for run in runs:
+            launcher().delete(run.id)
+        select([run_id for run_id in st.session_state[SELECTED] if run_id not in ids])
 
 
 def downloads(run: Run) -> None:
