@@ -209,6 +209,7 @@ class View {
     const limit = nice(Math.max(...[...this.frames.values()].map((f) => (view.show === "scores" ? f.reach(view.where) : 1))));
     const low = view.show === "scores" ? -limit : 0, table = tables[view.show];
     this.paint = { colours, table, low, limit };
+    setAttr(this.root, "data-ready", `${this.frames.size}/${data.steps.length}`);
     const waiting = frame.step !== view.step, [layer, head] = this.place();
 
     this.$(".time").value = data.steps.indexOf(view.step);
@@ -312,7 +313,7 @@ class View {
         fill: blocked ? "url(#blocked)" : colourOf(table, value, low, limit), ...(cell > 7 ? { stroke: colours.background, "stroke-width": 1 } : {}) });
       if (cell >= 34 && !blocked && (view.show === "scores" || value >= 0.05)) {
         const [r, g, b] = rgb(colourOf(table, value, low, limit));
-        add(cells, "text", { x: (x0 + (k + 0.5) * cell).toFixed(1), y: (y0 + (q + 0.5) * cell + 4).toFixed(1), "text-anchor": "middle", "font-size": 11,
+        add(cells, "text", { x: (x0 + (k + 0.5) * cell).toFixed(1), y: (y0 + (q + 0.5) * cell + 4).toFixed(1), "text-anchor": "middle", "font-size": 11, "pointer-events": "none",
           fill: 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#111" : "#fff" }, view.show === "scores" ? value.toFixed(1) : value.toFixed(2));
       }
     }

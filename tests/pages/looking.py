@@ -1,9 +1,8 @@
-"""A small run with random weights at three steps, for the pages that look inside."""
+"""A small run with random weights at a few steps, for the pages that look inside."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import pytest
 import torch
 
 from core.checkpoint import save_weights
@@ -16,22 +15,16 @@ SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 16}
 STEPS = (0, 5, 10)
 
 
-def make_run(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str = "", **data: Any) -> Run:
-    """A run in `folder`; as there are no shipped samples to rely on, a copy of it is also the sample."""
-    monkeypatch.setenv("PLAYGROUND_RUNS", str(folder))
+def make_run(name: str = "", steps: Sequence[int] = STEPS, **data: Any) -> Run:
+    """A finished run in the folder of runs."""
     run = store.create(build(fit({"model": SMALL, "train": {"device": "cpu"}, **data})))
-    for step in STEPS:
+    for step in steps:
         torch.manual_seed(step)
         model = Transformer(run.config.model)
         with torch.no_grad():  # sharper than at the start of training, so that patterns differ
             for parameter in model.parameters():
                 parameter.mul_(2)
         save_weights(run.weights_path(step), model, step)
-    run.set_status(Status("finished", STEPS[-1]))
+    run.set_status(Status("finished", steps[-1]))
     run.set_label(name=name)
-    samples = folder / "samples"
-    samples.mkdir(exist_ok=True)
-    if not (samples / "sample-test").exists():
-        (samples / "sample-test").symlink_to(run.path)
-    monkeypatch.setattr(store, "samples", lambda: samples)
     return run

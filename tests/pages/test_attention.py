@@ -25,8 +25,8 @@ ABCA = [3, 4, 5, 3]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    return make_run(tmp_path, monkeypatch)
+def run() -> Run:
+    return make_run()
 
 
 def test_patterns_of_every_saved_step_are_those_of_core(run: Run) -> None:
@@ -225,9 +225,9 @@ def test_a_run_without_weights_says_what_to_do(run: Run) -> None:
     assert "Train this run" in at.info[0].value
 
 
-def test_hostile_tokens_are_only_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_tokens_are_only_data() -> None:
     pairs = [[a + b, b + a] for a in "<$=:|`" for b in "-@+"]
-    run = make_run(tmp_path, monkeypatch, name="<img src=x>", task={"name": "pairs", "pairs": pairs})
+    run = make_run(name="<img src=x>", task={"name": "pairs", "pairs": pairs})
     at = open_page(run=run.id, text="<-")
     assert not at.exception
     assert data_of(at)["src"] == ["<", "-"]

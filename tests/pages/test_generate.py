@@ -22,8 +22,8 @@ SRC = (3, 4, 5, 3, 6)
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    return make_run(tmp_path, monkeypatch)
+def run() -> Run:
+    return make_run()
 
 
 @pytest.fixture

@@ -1,0 +1,127 @@
+"""The Generate page in a real browser: step, play, edit, beams, refresh, how fast it answers."""
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from core.checkpoint import load_weights
+from core.decode import generate
+from core.tasks import Vocab
+from playground.runs.store import Run
+from tests.browser.conftest import Server
+from tests.pages.looking import make_run
+
+VOCAB = Vocab("abcdefghij")
+
+
+@pytest.fixture(scope="module")
+def run(server: Server) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLAYGROUND_RUNS", str(server.runs))
+        server.runs.mkdir(exist_ok=True)
+        return make_run("speaking")
+
+
+def visit(page: Any, server: Server, run: Run, **query: str) -> Any:
+    words = "&".join(f"{name}={value}" for name, value in {"run": run.id, "text": "abca", **query}.items())
+    page.goto(f"{server.url}/generate?{words}")
+    page.wait_for_selector("#generate .output .token")
+    return page
+
+
+def output(page: Any) -> list[str]:
+    """The tokens written so far."""
+    chips: list[str] = page.locator("#generate .output .token:not(.open) b").all_inner_texts()
+    return chips
+
+
+def wait_for(page: Any, n: int) -> None:
+    page.wait_for_function(
+        """n => { for (const e of document.querySelectorAll('*')) { const x = e.shadowRoot?.querySelector('#generate');
+        if (x) return x.querySelectorAll('.output .token:not(.open)').length === n; } return false; }""",
+        arg=n,
+    )
+
+
+def test_token_by_token_to_the_end_and_back(page: Any, server: Server, run: Run) -> None:
+    model = load_weights(run.weights_path(10), run.config.model)
+    expected = [VOCAB.name(i) for i in generate(model, torch.tensor([[3, 4, 5, 3]]))[0].tolist()]
+    visit(page, server, run)
+    assert output(page) == []
+    page.locator("#generate .next").click()
+    wait_for(page, 1)
+    assert output(page) == expected[:1]
+    page.locator("#generate .finish").click()
+    wait_for(page, len(expected))
+    assert output(page) == expected
+    assert page.locator("#generate .next").is_disabled()
+    page.locator("#generate .back").click()
+    wait_for(page, len(expected) - 1)
+    page.locator("#generate .restart").click()
+    wait_for(page, 0)
+
+
+def test_it_plays_by_itself(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run)
+    page.locator("#generate .play").click()
+    wait_for(page, 1)
+    wait_for(page, 2)
+    page.locator("#generate .play.pause").click()
+
+
+def test_a_person_edits_a_token_and_a_refresh_keeps_it(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run, out="4.5.6")
+    page.locator("#generate .output .token").nth(1).click()
+    assert "position 2" in page.locator("#generate .odds h4").inner_text()
+    other = page.locator("#generate .odd:not(.on)").first
+    name = other.locator(".name").inner_text()
+    other.click()
+    wait_for(page, 2)
+    assert output(page) == ["b", name]
+    assert "✎" in page.locator("#generate .output .token").nth(1).inner_text()
+    page.wait_for_url(re.compile("hand=1"))
+    page.reload()
+    wait_for(page, 2)
+    assert output(page) == ["b", name]
+
+
+def test_the_beam_tree_grows(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run, method="beam", beams="3")
+    for n in (1, 2):
+        page.locator("#generate .next").click()
+        wait_for(page, n)
+    assert page.locator("#generate .tree svg g g, #generate .tree svg > g[tabindex]").count() == 6
+    label = page.locator("#generate .tree svg").get_attribute("aria-label")
+    assert "score" in label
+
+
+def test_another_temperature_changes_the_bars_at_once(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run, method="sample", out="4.5")
+    before = page.locator("#generate .odd .value").all_inner_texts()
+    slider = page.get_by_role("slider", name="Temperature")
+    slider.focus()
+    slider.press("ArrowRight")
+    page.wait_for_url(re.compile("temperature=1.05"))
+    page.wait_for_function("() => true")
+    assert output(page) == ["b", "c"]
+    assert page.locator("#generate .odd .value").all_inner_texts() != before
+
+
+def test_it_answers_fast(page: Any, server: Server, run: Run, show: Callable[[str], None]) -> None:
+    visit(page, server, run)
+    times, n = [], 0
+    for _ in range(20):
+        over = page.locator("#generate .next").is_disabled()
+        n = 0 if over else n + 1
+        start = time.perf_counter()
+        page.locator("#generate .restart" if over else "#generate .next").click()
+        wait_for(page, n)
+        times.append(time.perf_counter() - start)
+    p95 = sorted(times)[int(0.95 * len(times)) - 1]
+    show(f"Generate, click to the next token: median {statistics.median(times):.3f} s, p95 {p95:.3f} s")
+    assert p95 <= 0.5
