@@ -65,7 +65,7 @@ def test_compare_two_runs(server: Server, page: Any, idle: Idle, runs: list[Run]
     labels.first.wait_for()
     assert {"newest", "middle <b>$x$"} <= set(labels.all_text_contents())
     page.get_by_text("What sets them apart").wait_for()
-    page.get_by_role("button", name="Clear selection").click()
+    page.get_by_role("button", name="Clear selection", exact=True).click()
     page.get_by_text("Tick a run on the left edge").wait_for()
 
 
