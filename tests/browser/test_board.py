@@ -79,6 +79,7 @@ def test_values_are_those_on_disk(server: Server, finished: Run, page: Any) -> N
     canvas.hover(position={"x": box["width"] * 0.5, "y": box["height"] * 0.5})
     pattern = probe["patterns"]["decoder.0.cross"][0]
     weights = {f"{weight:.3f}" for row in pattern for weight in row}
+    page.locator(".board > .tip .caption").wait_for()
     shown = page.locator(".board .caption").inner_text()
     assert "Cross · Layer 1 · head 1" in shown
     assert shown.rpartition(": ")[2] in weights
@@ -86,10 +87,11 @@ def test_values_are_those_on_disk(server: Server, finished: Run, page: Any) -> N
     page.locator("canvas.loss").focus()
     page.keyboard.press("ArrowLeft")
     records = finished.metrics()
+    page.locator(".board > .tip").get_by_text(f"Step {records[-1]['step']}").wait_for()
     tip = page.locator(".board > .tip").inner_text()
-    assert f"Step {records[-1]['step']}" in tip
     assert f"{records[-1]['loss']:.4g}"[:6] in tip
     page.get_by_role("button", name="Table").click()
+    page.locator(".board .table tbody tr").nth(len(records) - 1).wait_for()
     assert page.locator(".board .table tbody tr").count() == len(records)
 
 
@@ -98,12 +100,13 @@ def test_a_part_is_chosen_by_click_and_keyboard(server: Server, finished: Run, p
     dim = page.locator(".heads canvas.dim")
     assert dim.count() == 0
     page.locator("[data-part='decoder.0']").click()
-    assert "Decoder block 1 of 1" in page.locator(".detail").inner_text()
+    detail = page.locator(".detail")
+    detail.get_by_text("Decoder block 1 of 1").wait_for()
     assert dim.count() == 2  # the encoder's two heads
     page.keyboard.press("ArrowRight")
-    assert "Output layer" in page.locator(".detail").inner_text()
+    detail.get_by_text("Output layer").wait_for()
     page.keyboard.press("Enter")
-    assert "Output layer" not in page.locator(".detail").inner_text()
+    detail.get_by_text("Click a part of the model").wait_for()
 
 
 def test_lives_through_a_restart_of_the_server(tmp_path: Path, chromium: Any, new_page: NewPage) -> None:
