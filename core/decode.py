@@ -1,6 +1,6 @@
 """Generation: one token at a time, each fed back as input. Greedy, sampling and beam search, with a key/value cache."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.model import BOS, EOS, PAD, DecoderCache, Transformer
-from core.trace import Trace
+from core.trace import Edit, Trace
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,30 @@ def limit(model: Transformer, src: Tensor, options: DecodeOptions) -> int:
 
 
 @torch.no_grad()
-def generate(model: Transformer, src: Tensor, options: DecodeOptions | None = None) -> Tensor:
-    """Complete outputs for a batch of sources. src (B, S) -> ids (B, T) that end with EOS, then PAD."""
+def generate(
+    model: Transformer,
+    src: Tensor,
+    options: DecodeOptions | None = None,
+    edits: Mapping[str, Edit] | None = None,
+    start: int = BOS,
+) -> Tensor:
+    """Complete outputs for a batch of sources. src (B, S) -> ids (B, T) that end with EOS, then PAD.
+
+    `edits` change what the model computes on the way (not for beam search); `start` is the first decoder input.
+    """
     options = options or DecodeOptions()
+    trace = Trace(edits) if edits else None
     if options.method == "beam":
         rows = [torch.tensor(final_beam(model, row[None], options).tokens) for row in src]
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD).to(src.device)
-    memory = model.encode(src)
+    memory = model.encode(src, trace)
     cache = DecoderCache(model.config.n_layers)
     generator = torch.Generator().manual_seed(options.seed)
-    token = src.new_full((len(src),), BOS)
+    token = src.new_full((len(src),), start)
     done = torch.zeros_like(token, dtype=torch.bool)
     tokens = []
     for _ in range(limit(model, src, options)):
-        logits = model.decode(token[:, None], memory, src, cache=cache)[:, -1]  # (B, V)
+        logits = model.decode(token[:, None], memory, src, trace, cache)[:, -1]  # (B, V)
         token = choose(logits, options, generator).where(~done, PAD)
         tokens.append(token)
         done = done | (token == EOS)

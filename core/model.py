@@ -168,6 +168,21 @@ class Transformer(nn.Module):
         """src (B, S), tgt (B, T) -> logits (B, T, V): every position at once, as in training (teacher forcing)."""
         return self.decode(tgt, self.encode(src, trace), src, trace)
 
+    def block(self, stack: str, layer: int) -> Block:
+        """The block that traces call `{stack}.{layer}`."""
+        block = (self.encoder if stack == "encoder" else self.decoder)[layer]
+        assert isinstance(block, Block)
+        return block
+
+    def attention(self, place: str) -> MultiHeadAttention:
+        """The attention that traces call e.g. "decoder.0.cross". Raises KeyError."""
+        stack, layer, kind = place.split(".")
+        block = self.block(stack, int(layer))
+        attention = block.attention if kind == "self" else block.cross
+        if attention is None:
+            raise KeyError(place)
+        return attention
+
     def bias(self, n_queries: int, n_keys: int, like: Tensor) -> Tensor | None:
         return alibi_bias(self.config.n_heads, n_queries, n_keys, like) if self.config.positions == "alibi" else None
 

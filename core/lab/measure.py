@@ -1,0 +1,166 @@
+"""Measurements on a model: who influences whom, what padding changes, what each layer would say, what parallel training saves."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.decode import DecodeOptions, generate_steps
+from core.lab.heads import exactly_right
+from core.model import PAD, DecoderCache, Transformer
+from core.tasks import Batch
+from core.trace import Edit, Trace
+
+
+def influence(model: Transformer, src: Tensor, tgt: Tensor, edits: dict[str, Edit] | None = None) -> Tensor:
+    """How strongly target token j moves what is predicted at t: ‖∂ logit_t / ∂ embedding_j‖ of the winning logit.
+
+    src (1, S), tgt (1, T) -> (T, T). With a causal mask exactly 0 above the diagonal.
+    """
+    leaf: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        leaf.append(x.detach().requires_grad_())
+        return leaf[0]
+
+    logits = model(src, tgt, Trace({**(edits or {}), "embed.tgt": keep}))[0]  # (T, V)
+    rows = []
+    for t in range(tgt.shape[1]):
+        (gradient,) = torch.autograd.grad(logits[t].max(), leaf[0], retain_graph=True)
+        rows.append(gradient[0].norm(dim=-1))
+    return torch.stack(rows).detach()
+
+
+@torch.no_grad()
+def padding_difference(model: Transformer, src: Tensor, tgt: Tensor, pads: int) -> float:
+    """Largest change of any logit when `pads` fillers are added to the source. src (B, S), tgt (B, T)"""
+    return (model(src, tgt) - model(F.pad(src, (0, pads)), tgt)).abs().max().item()
+
+
+def padded(batch: Batch, pads: int) -> Batch:
+    return Batch(F.pad(batch.src, (0, pads), value=PAD), batch.tgt_in, batch.tgt_out)
+
+
+@dataclass(frozen=True)
+class ScoreStatistics:
+    """Of random q·k: standard deviation, softmax entropy (bits) and gradient norm through softmax, and the scores themselves."""
+
+    std: float
+    entropy: float
+    gradient: float
+    scores: Tensor
+
+
+def score_statistics(d_k: int, scale: float, rows: int = 512, keys: int = 16, seed: int = 0) -> ScoreStatistics:
+    """q and k of independent standard normal features, as Vaswani et al. 2017, footnote 4, suppose them.
+
+    std of q·k is √d_k. The gradient is the mean Frobenius norm of ∂ softmax / ∂ scores.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    q = torch.randn(rows, 1, d_k, generator=generator, dtype=torch.float64)
+    k = torch.randn(rows, keys, d_k, generator=generator, dtype=torch.float64)
+    scores = (q * k).sum(-1) * scale  # (rows, keys)
+    p = scores.softmax(-1)
+    jacobian = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    bits = -torch.special.xlogy(p, p).sum(-1).mean() / torch.log(torch.tensor(2.0))
+    return ScoreStatistics(scores.std().item(), bits.item(), jacobian.flatten(1).norm(dim=1).mean().item(), scores)
+
+
+def instead(x: Tensor) -> Edit:
+    """An edit that puts x in the place of whatever was there."""
+    return lambda _: x
+
+
+def memory_switches(model: Transformer, src: Tensor, seed: int = 0) -> dict[str, dict[str, Edit]]:
+    """Edits that give the decoder another memory: each encoder layer's output, shuffled over positions, zeros.
+
+    "layer N" (the last) is what the model was trained with. A lower layer's output passes the encoder's final LayerNorm.
+    """
+    trace = Trace()
+    with torch.no_grad():
+        model.encode(src, trace)
+        layers = [model.encoder_norm(trace[f"encoder.{i}.resid_post"]) for i in range(model.config.n_layers)]
+    switches: dict[str, dict[str, Edit]] = {f"layer {i}": {"memory": instead(x)} for i, x in enumerate(layers, 1)}
+    order = torch.randperm(src.shape[1], generator=torch.Generator().manual_seed(seed))
+    switches["shuffled"] = {"memory": lambda m: m[:, order]}
+    switches["zeros"] = {"memory": torch.zeros_like}
+    return switches
+
+
+def memory_experiment(model: Transformer, batch: Batch, seed: int = 0) -> dict[str, float]:
+    """Generated exact match with each memory."""
+    return {
+        name: exactly_right(model, batch, edits).float().mean().item()
+        for name, edits in memory_switches(model, batch.src, seed).items()
+    }
+
+
+@torch.no_grad()
+def logit_lens(model: Transformer, src: Tensor, tgt: Tensor) -> Tensor:
+    """What each decoder layer would predict if it were the last (nostalgebraist 2020): probabilities (n_layers + 1, T, V).
+
+    Row 0 reads the embedding alone. src (1, S), tgt (1, T).
+    """
+    trace = Trace()
+    model(src, tgt, trace)
+    stream = [trace["embed.tgt"]] + [trace[f"decoder.{i}.resid_post"] for i in range(model.config.n_layers)]
+    return torch.stack([model.output(model.decoder_norm(x))[0].softmax(-1) for x in stream])
+
+
+@dataclass(frozen=True)
+class TwoFlows:
+    """Logits (T, V) of one parallel pass and of T passes that each add a token, and the median seconds of either."""
+
+    parallel: Tensor
+    sequential: Tensor
+    parallel_s: float
+    sequential_s: float
+    cached_s: float
+
+
+@torch.no_grad()
+def two_flows(model: Transformer, src: Tensor, tgt: Tensor, rounds: int = 5) -> TwoFlows:
+    """Teacher forcing against one token at a time, on the same prefixes. src (1, S), tgt (1, T) -> logits of both (S10, S13)."""
+
+    def sequential() -> Tensor:
+        memory = model.encode(src)
+        return torch.stack([model.decode(tgt[:, : t + 1], memory, src)[0, -1] for t in range(tgt.shape[1])])
+
+    def cached() -> Tensor:
+        memory, cache = model.encode(src), DecoderCache(model.config.n_layers)
+        return torch.stack(
+            [model.decode(tgt[:, t : t + 1], memory, src, cache=cache)[0, -1] for t in range(tgt.shape[1])]
+        )
+
+    def timed(f: Callable[[], Tensor]) -> float:
+        times = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            f()
+            times.append(time.perf_counter() - start)
+        return sorted(times)[rounds // 2]
+
+    return TwoFlows(model(src, tgt)[0], sequential(), timed(lambda: model(src, tgt)), timed(sequential), timed(cached))
+
+
+@torch.no_grad()
+def length_curve(model: Transformer, batches: dict[int, Batch]) -> dict[int, float]:
+    """Generated exact match by source length."""
+    return {n: exactly_right(model, batch).float().mean().item() for n, batch in batches.items()}
+
+
+def first_divergence(a: list[int], b: list[int]) -> int | None:
+    """The first position at which two sequences differ, or None."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return None if len(a) == len(b) else min(len(a), len(b))
+
+
+@torch.no_grad()
+def with_wrong_token(model: Transformer, src: Tensor, prefix: list[int]) -> list[int]:
+    """What the model writes on from a prefix (without BOS) that a person chose. src (1, S) -> ids"""
+    return [*prefix, *(step.token for step in generate_steps(model, src, DecodeOptions(), prefix))]
