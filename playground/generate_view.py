@@ -175,8 +175,8 @@ def place_data(place: Place, options: DecodeOptions, drawn: int | None) -> dict[
     """A position for the browser: probability and logit of every token, what would be drawn now, the attention row."""
     shown = options if options.method == "sample" else DecodeOptions(temperature=tempered(options))
     return {
-        "p": [round(x, 6) for x in distribution(place.logits, shown).tolist()],
-        "plain": [round(x, 6) for x in place.logits.softmax(-1).tolist()],
+        "p": [float(f"{x:.7g}") for x in distribution(place.logits, shown).tolist()],  # 0 only where it is cut off
+        "plain": [float(f"{x:.7g}") for x in place.logits.softmax(-1).tolist()],
         "logits": [round(x, 4) for x in place.logits.tolist()],
         "draw": drawn,
         "cross": [[[round(x, 4) for x in row] for row in layer] for layer in place.cross.tolist()],

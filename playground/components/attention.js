@@ -287,7 +287,7 @@ class View {
     const chars = (list) => Math.max(...list.map((s) => [...s].length));
     const queryText = (i) => (decoder ? `${packed.reads[i]} → ${packed.writes[i]}` : data.src[i]);
     const longest = chars(Array.from({ length: m.rows }, (_, i) => queryText(i)));
-    const label = 34 + 8 * longest, head_room = top + 52, linesWidth = Math.max(230, Math.min(360, width * 0.36));
+    const label = 34 + 8 * longest, head_room = top + 52, linesWidth = Math.max(230, Math.min(330, width * 0.33));
     const cell = Math.max(4, Math.min(64, (width - linesWidth - label - 60) / m.columns, (height - head_room - 6) / m.rows));
     const x0 = label + 18, y0 = head_room, font = Math.max(6, Math.min(13, cell * 0.8));
     this.box = { x0, y0, cell, rows: m.rows, columns: m.columns };

@@ -86,6 +86,7 @@ class View {
       return { ...at, name: `${mark} ${hand ? "hand" : ""}`.trim(), sign: sign + (hand ? " ✎" : ""),
         title: fill(t.chip, { i: i + 1, token: names[i] }) + (hand ? ` (${t.edited})` : "") };
     });
+    if (this.at === names.length || data.over) this.$(".output").scrollTop = this.$(".output").scrollHeight; // a long one: its end
     const answer = data.answer === null ? [] : data.answer.map((id) => data.vocab[id]);
     this.tokens(this.$(".answer"), answer, (i) => ({ title: `${t.answer} ${i + 1}: ${answer[i]}` }));
     if (data.answer === null) setText(this.$(".answer"), t.answer_unknown);
@@ -207,6 +208,7 @@ class View {
   search() {
     const { data } = this, { t } = data, panel = this.$(".search");
     panel.hidden = !data.beams;
+    this.root.classList.toggle("beam", Boolean(data.beams));
     if (!data.beams) return;
     const title = panel.querySelector("h4");
     setText(title, fill(t.beams, { beams: data.width }));

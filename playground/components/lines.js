@@ -7,14 +7,15 @@ function drawLines(parent, { x, y, width, row, queries, keys, heads, focus, colo
   const left = x, right = x + width, height = row * Math.max(queries, keys);
   const at = (n, i) => y + (height - n * row) / 2 + (i + 0.5) * row;
   const group = add(parent, "g", { fill: "none", "stroke-linecap": "round" });
-  for (const { head, weight } of heads) {
+  for (const [n, { head, weight }] of heads.entries()) {
+    const aside = (n - (heads.length - 1) / 2) * Math.min(3, row / heads.length); // several heads lie beside each other
     const paths = Array.from({ length: STRENGTHS + 1 }, () => []);
     for (let q = 0; q < queries; q++) {
       if (focus?.side === "q" && focus.i !== q) continue;
       for (let k = 0; k < keys; k++) {
         if (focus?.side === "k" && focus.i !== k) continue;
         const strength = Math.round(weight(q, k) * STRENGTHS * 0.999 + 0.2); // below 0.025: no line
-        if (strength > 0) paths[Math.min(strength, STRENGTHS)].push(`M${left},${at(queries, q).toFixed(1)}L${right},${at(keys, k).toFixed(1)}`);
+        if (strength > 0) paths[Math.min(strength, STRENGTHS)].push(`M${left},${(at(queries, q) + aside).toFixed(1)}L${right},${(at(keys, k) + aside).toFixed(1)}`);
       }
     }
     paths.forEach((parts, strength) => {
