@@ -17,7 +17,7 @@ if all(run.is_sample for run in runs):
         )
     )
 runs_view.ticked()
-ticked = runs_view.choose(search)
+ticked = runs_view.choose(runs, search)
 runs_view.broken_folders(runs)
 if not ticked:
     st.caption(_("Tick a run on the left edge of the table to look after it, or two to eight to compare them."))

@@ -80,9 +80,9 @@ def title(run: Run, label: Label | None = None) -> str:
     return name if name and not run.is_sample else pick.title(run)
 
 
-def ordered(search: str = "") -> list[Run]:
+def ordered(search: str = "", listed: Sequence[Run] | None = None) -> list[Run]:
     """The runs that fit the search: pinned first, then newest first, the shipped samples last."""
-    runs = [(run, _label(run)) for run in store.list_runs()]
+    runs = [(run, _label(run)) for run in (store.list_runs() if listed is None else listed)]
     words, spoken = search.casefold().split(), language()
     if words:
         runs = [pair for pair in runs if all(word in _searched(*pair, spoken) for word in words)]

@@ -95,9 +95,9 @@ def upload() -> None:
     st.error(plain(trouble[file.file_id]))
 
 
-def choose(search: str) -> list[str]:
+def choose(runs: list[Run], search: str) -> list[str]:
     """The table, a page at a time. Returns the chosen ids; drawn anew every two seconds while something trains."""
-    runs = runs_list.ordered(search)
+    runs = runs_list.ordered(search, runs)
     if not runs:
         st.info(_("No run holds all these words. Search for less, or empty the search."))
         return ticked()
