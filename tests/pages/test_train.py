@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox
 
 from core.config import RunConfig
-from playground import forms
+from playground import estimate, forms
 from playground.draft import Draft, preset_settings, settings
 from playground.presets import PRESETS
 from playground.runs import store
@@ -189,7 +189,10 @@ def test_size_answers_at_once(app: Open) -> None:
     assert "119,501" not in said(at)
 
 
-def test_too_large_is_refused_before_anything_is_made(app: Open, notes: Notes) -> None:
+def test_too_large_is_refused_before_anything_is_made(
+    app: Open, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "installed_memory", lambda: 8 * 2**30)
     at = app()
     type_in(at, "model.d_model", "2048")
     for name, value in {"model.n_layers": 24, "train.batch_size": 4096, "task.max_len": 128}.items():
