@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from playground import state
 from playground.i18n import LANGUAGES, SESSION_KEY, _, language
+from playground.lessons import LABS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,16 +43,19 @@ def main() -> None:
         ("generate", _("Generate"), "generate"),
         ("runs", _("Runs"), "runs"),
     ]
-    page = st.navigation(
-        [
-            st.Page(ROOT / "pages" / f"{name}.py", title=title, url_path=path or None, default=not path)
-            for name, title, path in pages
-            if (ROOT / "pages" / f"{name}.py").is_file()
-        ],
-        position="top",
-    )
+    labs = [(f"lab_{lab.id}", f"{number} · {_(lab.title)}", f"lab_{lab.id}") for number, lab in enumerate(LABS, 1)]
+    page = st.navigation({"": existing(pages), _("Labs"): existing(labs)}, position="top")
     state.visit(page.url_path)
     page.run()
+
+
+def existing(pages: list[tuple[str, str, str]]) -> list[StreamlitPage]:
+    """Name of the file, title, path of the URL (none for the first page) -> the pages whose file is there."""
+    return [
+        st.Page(ROOT / "pages" / f"{name}.py", title=title, url_path=path or None, default=not path)
+        for name, title, path in pages
+        if (ROOT / "pages" / f"{name}.py").is_file()
+    ]
 
 
 def switch() -> None:

@@ -1,0 +1,423 @@
+"""The frame of every lab: one panel at a time, three depths, ticks, everything in the URL, prediction before revelation.
+
+A lab is data (`Lab`, `Panel`) and one drawing function a panel; its page is
+
+    ctx = lab_page(LAB)
+    ctx.show({"score": score_panel, "softmax": softmax_panel})     # panel id -> f(ctx, p)
+
+    def score_panel(ctx: LabContext, p: PanelView) -> None:
+        cell = ctx.url("cell", (0, 0), pair)                       # from the URL, else as it was left, else the default
+        …draw…
+        if clicked: ctx.put("cell", f"{i},{j}"); p.done()          # the tick: the person has done the thing
+        p.numbers(r"\\frac{3.1}{\\sqrt{8}} = 1.1")                   # the formula with this model's numbers
+        p.checked(error, _("scores"))                              # largest difference to an independent route
+"""
+
+import inspect
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from core.checkpoint import CheckpointError
+from core.model import Transformer
+from core.tasks import Data
+from playground import address, pick, state
+from playground.components import component
+from playground.i18n import _
+from playground.runs.store import Run
+
+T = TypeVar("T")
+Kind = (
+    Callable[[str], T] | Sequence[T]
+)  # reads a text from the URL (ValueError: not one of mine), or all that is allowed
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 1e-4  # a larger difference to the independent route is shown in red
+DEPTHS = ("idea", "maths", "code")
+SHORT = 24  # lines of source that are shown whole
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One step of a lab. title, idea, action: English through `N_`. maths: LaTeX. code: objects of core, or (object, *needles).
+
+    The idea is two or three sentences without symbols; the action one sentence: what to do here.
+    """
+
+    id: str
+    title: str
+    idea: str
+    maths: str
+    code: tuple[Any, ...]
+    action: str
+
+
+@dataclass(frozen=True)
+class Lab:
+    """id as in `playground.lessons.LABS`; title and intro (one or two sentences) in English through `N_`."""
+
+    id: str
+    title: str
+    intro: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Something that goes wrong in practice: its name, and what to look for. English through `N_`."""
+
+    id: str
+    title: str
+    look: str
+
+
+@dataclass
+class PanelView:
+    """The panel while it is drawn: what its function reports is shown by the frame at the end."""
+
+    panel: Panel
+    lab: Lab
+    formulas: list[str] = field(default_factory=list)
+    checks: list[tuple[float, str, float]] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.panel.id
+
+    def done(self) -> None:
+        """The person has done the thing: tick."""
+        ticks(self.lab.id).add(self.panel.id)
+
+    @property
+    def is_done(self) -> bool:
+        return self.panel.id in ticks(self.lab.id)
+
+    def numbers(self, latex: str) -> None:
+        """The formula with this model's numbers, shown under the formula."""
+        self.formulas.append(latex)
+
+    def checked(self, error: float, what: str = "", limit: float = LIMIT) -> None:
+        """The largest difference between what is shown and an independent route. Above the limit, or NaN, it is red."""
+        self.checks.append((float(error), what, limit))
+
+
+@dataclass
+class LabContext:
+    """What a lab works on: the run, the saved step, its model (shared: never change it), its strings, the ids of the input."""
+
+    lab: Lab
+    run: Run
+    step: int
+    model: Transformer
+    data: Data
+    ids: list[int]
+    now: Panel
+
+    def url(self, name: str, default: T, kind: Kind[T] | None = None) -> T:
+        """A small value of this lab: from the URL, else as it was left, else the default. Without kind: of the default's type."""
+        return value(self.lab.id, name, default, kind)
+
+    def put(self, name: str, new: object) -> None:
+        """Change a value, also from a callback."""
+        put(self.lab.id, name, str(new))
+
+    def key(self, name: str, default: T, kind: Kind[T] | None = None) -> str:
+        """The key for a widget of this value; the widget starts with it. Afterwards: `ctx.put(name, what it returned)`."""
+        key = f"lab.{self.lab.id}.{name}"
+        before = kept(self.lab.id).get(name)
+        now = self.url(name, default, kind)
+        if key not in st.session_state or kept(self.lab.id).get(name) != before:
+            st.session_state[key] = now
+        return key
+
+    def choose(self, name: str, label: str, options: Mapping[str, str], default: str = "", help: str = "") -> str:
+        """A segmented control over id -> text, in the URL."""
+        key = self.key(name, default or next(iter(options)), tuple(options))
+        chosen = st.segmented_control(
+            label, list(options), format_func=lambda o: options[o], key=key, required=True, help=help or None
+        )
+        self.put(name, chosen)
+        return str(chosen)
+
+    def slide(self, name: str, label: str, options: Sequence[T], default: T, help: str = "") -> T:
+        """A slider over these values, in the URL."""
+        chosen: T = st.select_slider(label, options, key=self.key(name, default, options), help=help or None)
+        self.put(name, chosen)
+        return chosen
+
+    def mistakes(self, presets: Sequence[Mistake], name: str = "mistake") -> str | None:
+        """ "What goes wrong": one click each; the chosen one says what to look for, and its id is returned."""
+        known = {m.id: m for m in presets}
+        key = self.key(name, "", ("", *known))
+        st.session_state[key] = st.session_state[key] or None
+        chosen: str | None = st.pills(
+            _("What goes wrong"),
+            list(known),
+            format_func=lambda m: _(known[m].title),
+            key=key,
+            help=_(
+                "Mistakes that people really make. Click one to see what it does here; click again to take it back."
+            ),
+        )
+        self.put(name, chosen or "")
+        if chosen:
+            st.warning(_(known[chosen].look), icon="🔍")
+        return chosen
+
+    @contextmanager
+    def panel(self, panel: Panel) -> Iterator[PanelView]:
+        """Draw the chosen panel: title, depth, action, then what the caller draws, and above it what the caller reported."""
+        view = PanelView(panel, self.lab)
+        number = self.lab.panels.index(panel) + 1
+        steps = st.container()
+        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+            title = st.empty()
+            depth = self.choose(
+                "depth",
+                _("How deep"),
+                {"idea": _("Idea"), "maths": _("Maths"), "code": _("Code")},
+            )
+            proof = st.container(width="stretch")
+        text = st.container()
+        st.markdown(f"▶ **{_(panel.action)}**")
+        try:
+            yield view
+        finally:
+            title.markdown(f"### {number} · {_(panel.title)}" + (" :green[✓]" if view.is_done else ""), width="content")
+            with steps:
+                for name in state.pop_bad_url():
+                    st.warning(_("“{name}” in the address was not understood and is ignored.").format(name=name))
+                stepper(self.lab, panel)
+            with text:
+                explain(view, depth)
+            with proof:
+                prove(view.checks)
+
+    def show(self, draw: Mapping[str, Callable[["LabContext", PanelView], None]]) -> None:
+        """Draw the chosen panel with its function."""
+        with self.panel(self.now) as view:
+            draw[self.now.id](self, view)
+
+
+def lab_page(lab: Lab) -> LabContext:
+    """Title, introduction, and in the sidebar run, saved step and input. Stops the page where there is nothing to look at."""
+    st.markdown(f"**{_(lab.title)}** — {_(lab.intro)}")
+    with st.sidebar:
+        run = pick.choose_run()
+        steps = run.saved_steps()
+        asked = outside(lab.id, "step")
+        if asked is not None and steps:
+            if asked.isascii() and asked.isdigit() and len(asked) < 10:
+                st.session_state[f"lab.step.{run.id}"] = min(steps, key=lambda s: (abs(s - int(asked)), s))
+            else:
+                state.notice_bad_url("step")
+        step = pick.choose_step(run, "lab")
+        put(lab.id, "step", str(step))
+        if (text := outside(lab.id, "text")) is not None:
+            st.session_state[f"lab.source.{run.id}"] = text
+        ids = pick.source_text(run, "lab")
+        put(lab.id, "text", st.session_state.get(f"lab.source.{run.id}", ""))
+    now = value(lab.id, "panel", lab.panels[0].id, [p.id for p in lab.panels])
+    put(lab.id, "panel", now)
+    if ids is None:
+        st.info(_("Type an input on the left: the lab works on it."))
+        st.stop()
+    try:
+        model = pick.model_at(run, step)
+    except CheckpointError:
+        st.error(_("The weights of this run cannot be read. Choose another run."))
+        st.stop()
+    return LabContext(lab, run, step, model, pick.data_of(run), ids, next(p for p in lab.panels if p.id == now))
+
+
+def stepper(lab: Lab, now: Panel) -> None:
+    """The panels of the lab in a row, ticked where done. The browser keeps the ticks over a reload."""
+    key = f"lab.{lab.id}.stepper"
+
+    def go() -> None:
+        chosen = st.session_state[key].go
+        if chosen in [p.id for p in lab.panels]:
+            put(lab.id, "panel", chosen)
+
+    def remember() -> None:
+        told = st.session_state[key].remember
+        ticks(lab.id).update({p.id for p in lab.panels} & set(map(str, told if isinstance(told, list) else [])))
+
+    component("stepper")(
+        key=key,
+        data={
+            "lab": lab.id,
+            "now": now.id,
+            "panels": [{"id": p.id, "title": _(p.title), "done": p.id in ticks(lab.id)} for p in lab.panels],
+            "t": {"label": _("Steps of this lab"), "done": _("done"), "next": _("Next"), "back": _("Back")},
+        },
+        on_go_change=go,
+        on_remember_change=remember,
+    )
+
+
+def explain(view: PanelView, depth: str) -> None:
+    """The text of a panel at one depth."""
+    panel = view.panel
+    if depth == "idea":
+        st.markdown(_(panel.idea))
+    elif depth == "maths":
+        st.latex(panel.maths)
+        for formula in view.formulas:
+            st.latex(formula)
+        if not view.formulas:
+            st.caption(_("The same with this model's numbers appears here as soon as the action below is done."))
+    else:
+        for item in panel.code:
+            thing, *needles = item if isinstance(item, tuple) else (item,)
+            st.caption(where(thing))
+            st.code(source_lines(thing, *needles), language="python")
+
+
+def prove(checks: Sequence[tuple[float, str, float]]) -> None:
+    """ "checked · max error 3e-7", or the same in red."""
+    for error, what, limit in checks:
+        fine = error <= limit  # False for NaN
+        sentence = _("checked · max error {error}") if fine else _("differs · max error {error}")
+        size = f"{error:.0e}".replace("e-0", "e-") if math.isfinite(error) and error else f"{error:g}"
+        text = sentence.format(error=size)
+        st.markdown(f":{'green' if fine else 'red'}[{'✓' if fine else '✗'} {text}{f' · {what}' if what else ''}]")
+
+
+def predict(key: str, question: str, options: Mapping[str, str]) -> str | None:
+    """What does the person expect? options: id -> text. The choice stands until they ask to choose again."""
+    slot = f"predict.{key}"
+    chosen: str | None = st.session_state.get(slot)
+    if chosen not in options:
+        st.radio(
+            question,
+            list(options),
+            index=None,
+            format_func=lambda o: options[o],
+            key=f"{slot}.radio",
+            on_change=lambda: st.session_state.update({slot: st.session_state[f"{slot}.radio"]}),
+            help=_("Choose first, look afterwards: a wrong guess is what one remembers."),
+        )
+        return None
+    return chosen
+
+
+def reveal(key: str, outcome: str, explanation: str, options: Mapping[str, str] | None = None) -> None:
+    """Expectation and outcome side by side. outcome: the id of the option that came true, where options are given, or a text."""
+    slot = f"predict.{key}"
+    chosen, options = str(st.session_state.get(slot, "–")), options or {}
+    right = chosen == outcome
+    with st.container(border=True, gap="small"):
+        left, middle = st.columns(2)
+        left.markdown(f"{_('You expected')}  \n{'✓' if right else '✗'} **{options.get(chosen, chosen)}**")
+        middle.markdown(f"{_('It came out')}  \n**{options.get(outcome, outcome)}**")
+        st.markdown(explanation)
+        st.button(
+            _("Choose again"), key=f"{slot}.again", type="tertiary", on_click=lambda: st.session_state.pop(slot, None)
+        )
+
+
+def source_lines(thing: Any, *needles: str) -> str:
+    """The real source of an object of core: the lines with the needles, in their order, or all of it. ValueError: none there."""
+    lines = textwrap.dedent(inspect.getsource(plain(thing))).rstrip().splitlines()
+    if not needles:
+        return "\n".join(lines if len(lines) <= SHORT else [*lines[:SHORT], "…"])
+    found = [line for line in lines if any(needle in line for needle in needles)]
+    for needle in needles:
+        if not any(needle in line for line in lines):
+            raise ValueError(f"{needle!r} is not in the source of {thing}")
+    return textwrap.dedent("\n".join(found))
+
+
+def plain(thing: Any) -> Any:
+    """The function behind a property."""
+    return thing.fget if isinstance(thing, property) else thing
+
+
+def where(thing: Any) -> str:
+    """File, line and name of an object, as a person would look for it."""
+    thing = plain(thing)
+    path = Path(inspect.getsourcefile(thing) or "").resolve()
+    place = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    return f"{place}:{inspect.getsourcelines(thing)[1]} · {thing.__qualname__}"
+
+
+def ticks(lab_id: str) -> set[str]:
+    """Which panels of a lab this person has done."""
+    done: set[str] = st.session_state.setdefault(f"lab.{lab_id}.done", set())
+    return done
+
+
+def kept(lab_id: str) -> dict[str, str]:
+    """The values of a lab in this session: they outlive the page, as its URL does not."""
+    values: dict[str, str] = st.session_state.setdefault(f"lab.{lab_id}.kept", {})
+    return values
+
+
+def outside(lab_id: str, name: str) -> str | None:
+    """The value of the URL, if this page did not write it there itself."""
+    asked: str | None = st.query_params.get(name)
+    if asked is None or asked == kept(lab_id).get(name) or len(asked) > address.LONGEST:
+        return None
+    return asked
+
+
+def value(lab_id: str, name: str, default: T, kind: Kind[T] | None = None) -> T:
+    """See LabContext.url."""
+    asked = outside(lab_id, name)
+    if asked is not None:
+        try:
+            found = parse(asked, default, kind)
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError):
+            state.notice_bad_url(name)
+        else:
+            put(lab_id, name, asked)
+            return found
+    try:
+        found = parse(kept(lab_id)[name], default, kind)
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError):
+        put(lab_id, name, written(default))
+        return default
+    put(lab_id, name, kept(lab_id)[name])
+    return found
+
+
+def written(thing: object) -> str:
+    return ",".join(map(str, thing)) if isinstance(thing, tuple) else str(thing)
+
+
+def parse(text: str, default: T, kind: Kind[T] | None) -> T:
+    """A value from its text. Raises ValueError."""
+    if kind is None:
+        if isinstance(default, bool):
+            return {"True": True, "False": False}[text]  # type: ignore[return-value]
+        read: T = type(default)(text)  # type: ignore[call-arg]
+        if isinstance(read, float) and not math.isfinite(read):
+            raise ValueError(text)
+        return read
+    if callable(kind):
+        return kind(text)
+    return {written(option): option for option in kind}[text]
+
+
+def pair(text: str) -> tuple[int, int]:
+    """ "2,3" -> (2, 3): a cell."""
+    if len(text) > 12:
+        raise ValueError(text)
+    row, column = map(int, text.split(","))
+    return row, column
+
+
+def put(lab_id: str, name: str, text: str) -> None:
+    """Keep a value and write it to the URL, unless another page is open."""
+    kept(lab_id)[name] = text
+    if not text:
+        st.query_params.pop(name, None)
+    elif st.query_params.get(name) != text:
+        st.query_params[name] = text
