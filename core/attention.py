@@ -101,21 +101,21 @@ class MultiHeadAttention(nn.Module):
         trace: AnyTrace = None,
     ) -> Tensor:
         """x (B, Tq, d_model) asks; memory (B, Tk, d_model), or x itself, answers. -> (B, Tq, d_model)."""
-        d = x.shape[-1]
         if memory is None:
-            q, k, v = (self.split(part) for part in self.qkv(x).split(d, -1))  # each (B, H, T, D)
+            q, k, v = self.split(self.qkv(x), 3)  # each (B, H, T, D)
             if self.rotary:
                 start = 0 if cache is None or cache.k is None else cache.k.shape[2]
                 q, k = rotate(q, start), rotate(k, start)
             if cache is not None:
                 k, v = cache.extend(k, v)
         else:
-            weight, bias_qkv = self.qkv.weight, self.qkv.bias
-            q = self.split(F.linear(x, weight[:d], bias_qkv[:d]))
+            d = x.shape[-1]
+            (w_q, w_kv), (b_q, b_kv) = self.qkv.weight.split((d, 2 * d)), self.qkv.bias.split((d, 2 * d))
+            (q,) = self.split(F.linear(x, w_q, b_q), 1)
             if cache is not None and cache.k is not None and cache.v is not None:
                 k, v = cache.k, cache.v  # the memory does not change while the target grows
             else:
-                k, v = (self.split(part) for part in F.linear(memory, weight[d:], bias_qkv[d:]).split(d, -1))
+                k, v = self.split(F.linear(memory, w_kv, b_kv), 2)
                 if cache is not None:
                     cache.extend(k, v)
         q, k, v = put(trace, "q", q), put(trace, "k", k), put(trace, "v", v)
@@ -124,6 +124,6 @@ class MultiHeadAttention(nn.Module):
         z = put(trace, "z", z)  # (B, H, Tq, D)
         return put(trace, "out", self.out(z.transpose(1, 2).flatten(2)))  # (B, Tq, d_model)
 
-    def split(self, x: Tensor) -> Tensor:
-        """(B, T, d_model) -> (B, H, T, D)"""
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+    def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Cut features into `parts` times heads: (B, T, parts · d_model) -> parts of (B, H, T, D)"""
+        return x.unflatten(-1, (parts, self.n_heads, -1)).permute(2, 0, 3, 1, 4).unbind()

@@ -4,13 +4,13 @@ Whatever a lab shows is held against this. Nothing here calls attention.py, mode
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from core.model import Embedding, Transformer
+from core.model import PAD, Embedding, Transformer
 from core.trace import Trace
 
 
@@ -87,6 +87,21 @@ def turned(x: Tensor) -> Tensor:
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(1)
 
 
+def allowed(model: Transformer, place: str, n_queries: int, keys: Sequence[int]) -> Tensor:
+    """Who may look at whom, cell by cell from the rules (§3.2.3): not ahead in the decoder, never at padding. -> (Tq, Tk)
+
+    keys: token ids. Padding comes last in a target, so under the causal mask no real token sees any of it.
+    """
+    config, causal = model.config, place.startswith("decoder") and place.endswith("self")
+
+    def may(i: int, j: int) -> bool:
+        if causal and config.causal_mask:
+            return j <= i
+        return keys[j] != PAD or not config.padding_mask
+
+    return torch.tensor([[may(i, j) for j in range(len(keys))] for i in range(n_queries)])
+
+
 def softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """One row by the definition, over the allowed keys; zeros where nothing is allowed."""
     allowed = [float(s) for s, m in zip(scores, mask, strict=True) if m]
@@ -107,22 +122,23 @@ def largest_errors(model: Transformer, trace: Trace, place: str, index: int, row
     }
 
 
-def embedding(model: Transformer, ids: list[int], side: str) -> Tensor:
+def embedding(model: Transformer, ids: Sequence[int], side: str, last: int | None = None) -> Tensor:
     """Rows of the embedding table times √d_model plus the position, in float64. -> (T, d_model)
 
-    Only for encodings that are the same for every sequence (none, integer, binary, sine, sincos, learned).
+    last: the position at which the unit encoding reaches 1 (the others need none): the last token of a source; for a
+    target, the length of its source.
     """
     config = model.config
     part = model.src_embedding if side == "src" else model.tgt_embedding
     rows = []
     for t, i in enumerate(ids):
         token = part.token.weight[i].detach().double() * math.sqrt(config.d_model)
-        rows.append(token + position(model, part, t))
+        rows.append(token + position(model, part, t, last))
     return torch.stack(rows)
 
 
-def position(model: Transformer, part: Embedding, t: int) -> Tensor:
-    """The encoding of position t by its formula."""
+def position(model: Transformer, part: Embedding, t: int, last: int | None = None) -> Tensor:
+    """The encoding of position t by its formula. `last` as in `embedding`."""
     d, kind = model.config.d_model, model.config.positions
     encoding = part.position
     if kind in ("none", "rotary", "alibi"):
@@ -131,6 +147,7 @@ def position(model: Transformer, part: Embedding, t: int) -> Tensor:
         return encoding.weight[t].detach().double()
     formula: dict[str, Callable[[int], float]] = {
         "integer": lambda i: float(t),
+        "unit": lambda i: t / max(last if last is not None else len(encoding.table) - 1, 1),
         "binary": lambda i: float(t >> min(i, 62) & 1),
         "sine": lambda i: math.sin(t / 10_000 ** (i / d)),
         "sincos": lambda i: (math.sin if i % 2 == 0 else math.cos)(t / 10_000 ** (i // 2 * 2 / d)),

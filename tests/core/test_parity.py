@@ -81,7 +81,7 @@ def test_one_wide_projection_equals_separate_heads(batch):
     model = make(dtype=torch.float64)
     attention, d, k = model.encoder[0].attention, model.config.d_model, model.config.d_k
     x = torch.randn(2, 5, d, dtype=torch.float64)
-    q = attention.split(attention.qkv(x)[..., :d])
+    q = attention.split(attention.qkv(x), 3)[0]
     for h in range(model.config.n_heads):
         rows = slice(h * k, (h + 1) * k)
         assert (q[:, h] - (x @ attention.qkv.weight[rows].T + attention.qkv.bias[rows])).abs().max() <= 1e-12
