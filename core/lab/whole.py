@@ -1,0 +1,119 @@
+"""The whole model by an independent route: float64, one head at a time, softmax and LayerNorm by their definitions.
+
+`recompute.py` follows one head down to its sums of products; this goes through all of them, so that outputs and gradients
+can be held against it too. Projections are plain matrix products; nothing of attention.py or model.py is called. It starts
+from traced embeddings, which `recompute.embedding` checks.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from core.lab.recompute import divisor, layer_norm, turned
+from core.model import Block, Transformer
+from core.trace import Trace
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (T, d) against the rows of weight (n, d). -> (T, n)"""
+    return x.double() @ weight.detach().double().T + bias.detach().double()
+
+
+def softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """exp over its sum, allowed keys only; zeros in a row that allows nothing. scores, mask (Tq, Tk)"""
+    top = scores.detach().masked_fill(~mask, -torch.inf).amax(-1, keepdim=True).clamp(min=-1e300)
+    shifted = torch.where(mask, scores - top, torch.zeros_like(scores))  # no inf may reach the gradient
+    e = torch.where(mask, shifted.exp(), torch.zeros_like(scores))
+    total = e.sum(-1, keepdim=True)
+    return e / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def attention(model: Transformer, place: str, x: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+    """One attention with all its heads. x (Tq, d), other (Tk, d), mask (Tq, Tk) -> (Tq, d)"""
+    config, module = model.config, model.attention(place)
+    d, width, own = config.d_model, config.d_k, place.endswith(".self")
+    weight, bias = module.qkv.weight, module.qkv.bias
+    q = product(x, weight[:d], bias[:d])
+    k, v = (product(other, weight[i * d : (i + 1) * d], bias[i * d : (i + 1) * d]) for i in (1, 2))
+    heads = []
+    for h in range(config.n_heads):
+        part = slice(h * width, (h + 1) * width)
+        qh, kh = q[:, part], k[:, part]
+        if config.positions == "rotary" and own:
+            qh, kh = turned(qh), turned(kh)
+        scores = (qh[:, None] * kh[None]).sum(-1) / divisor(config.scale, d, config.n_heads)
+        if config.positions == "alibi" and own:
+            i, j = torch.arange(len(x))[:, None], torch.arange(len(other))
+            scores = scores - 2.0 ** (-8.0 * (h + 1) / config.n_heads) * (i - j).abs()
+        heads.append((softmax(scores, mask)[..., None] * v[None, :, part]).sum(1))  # (Tq, D)
+    return product(torch.cat(heads, -1), module.out.weight, module.out.bias)
+
+
+def block(model: Transformer, name: str, x: Tensor, masks: dict[str, Tensor], memory: Tensor | None) -> Tensor:
+    """One block, `name` as in traces ("decoder.0"); masks by the names of its attentions. x (T, d) -> (T, d)"""
+    stack, layer = name.split(".")
+    parts: Block = model.block(stack, int(layer))
+    pre, norms = model.config.norm == "pre", iter(parts.norms)
+
+    def normed(x: Tensor, norm: nn.Module) -> Tensor:
+        assert isinstance(norm, nn.LayerNorm)
+        return layer_norm(x, norm.weight.detach(), norm.bias.detach())
+
+    kinds = ["self"] if memory is None else ["self", "cross"]
+    for kind in kinds:
+        norm, place = next(norms), f"{name}.{kind}"
+        y = normed(x, norm) if pre else x
+        other = memory if kind == "cross" and memory is not None else y
+        x = x + attention(model, place, y, other, masks[place])
+        x = x if pre else normed(x, norm)
+    norm = next(norms)
+    hidden = product(normed(x, norm) if pre else x, parts.ffn.up.weight, parts.ffn.up.bias)
+    if model.config.activation == "relu":
+        hidden = hidden.clamp(min=0)
+    else:
+        hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
+    x = x + product(hidden, parts.ffn.down.weight, parts.ffn.down.bias)
+    return x if pre else normed(x, norm)
+
+
+def through(
+    model: Transformer, trace: Trace, stack: str, x: Tensor, memory: Tensor | None = None, row: int = 0
+) -> Tensor:
+    """All blocks of a stack, with the masks that a traced pass used for its example `row`. x (T, d) -> (T, d)"""
+    x = x.double()
+    masks = {
+        name.removesuffix(".mask"): mask.expand(len(trace["embed.src"]), 1, *mask.shape[-2:])[row, 0]
+        for name, mask in trace.items()
+        if name.endswith(".mask")
+    }
+    for place in masks:  # a padding mask has one row for all queries
+        masks[place] = masks[place].expand(trace[f"{place}.scores"].shape[-2:])
+    for i in range(model.config.n_layers):
+        x = block(model, f"{stack}.{i}", x, masks, memory)
+    if model.config.norm == "pre":
+        norm = model.encoder_norm if stack == "encoder" else model.decoder_norm
+        assert isinstance(norm, nn.LayerNorm)
+        x = layer_norm(x, norm.weight.detach(), norm.bias.detach())
+    return x
+
+
+def memory(model: Transformer, trace: Trace, row: int = 0) -> Tensor:
+    """The encoder's output for example `row`, from its traced embedding. -> (S, d_model)"""
+    return through(model, trace, "encoder", trace["embed.src"][row].detach(), row=row)
+
+
+def logits(model: Transformer, trace: Trace, row: int = 0, x: Tensor | None = None) -> Tensor:
+    """Every logit of example `row`, encoder included; x (T, d_model) may stand for the embedded target. -> (T, V)"""
+    x = trace["embed.tgt"][row].detach() if x is None else x
+    stream = through(model, trace, "decoder", x, memory(model, trace, row), row)
+    return product(stream, model.output.weight, model.output.bias)
+
+
+def influence(model: Transformer, trace: Trace, row: int = 0) -> Tensor:
+    """`measure.influence` again: ‖∂ logit_t / ∂ embedding_j‖, of the logits that won in the traced pass. -> (T, T)"""
+    x = trace["embed.tgt"][row].detach().double().requires_grad_()
+    mine, winners = logits(model, trace, row, x), trace["logits"][row].argmax(-1)
+    gradients = [
+        torch.autograd.grad(mine[t, winner], x, retain_graph=True, allow_unused=True)[0]
+        for t, winner in enumerate(winners.tolist())
+    ]
+    return torch.stack([torch.zeros(len(x)).double() if g is None else (g * g).sum(-1).sqrt() for g in gradients])
