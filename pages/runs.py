@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from playground import compare_view, runs_list, runs_view, state
+from playground import compare_view, run_actions, runs_list, runs_view, state
 from playground.i18n import _
 from playground.runs import store
 
@@ -25,11 +25,11 @@ chosen = [runs_list.row(run) for run_id in ticked or [in_view.id] if (run := sto
 left, right = st.columns([2, 5], gap="large") if len(chosen) == 1 else (None, st.container())
 if left:
     with left:
-        runs_view.manage(chosen[0])
+        run_actions.manage(chosen[0])
 with right:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         if len(chosen) > 1:
-            runs_view.bulk(chosen)
+            run_actions.bulk(chosen)
         view = compare_view.controls()
     compared = chosen[: runs_list.MOST_COMPARED]
     compare_view.curves(compared, view)

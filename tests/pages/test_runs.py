@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.read import build, fit
-from playground import runs_view
+from playground import run_actions, runs_view
 from playground.runs import store
 from playground.runs.store import Run, Status
 from tests.pages.conftest import SAMPLE, Notes
@@ -29,7 +29,8 @@ class RunsNotes(Notes):
 @pytest.fixture
 def crew(monkeypatch: pytest.MonkeyPatch) -> RunsNotes:
     crew = RunsNotes()
-    monkeypatch.setattr(runs_view, "launcher", lambda: crew)
+    for module in (runs_view, run_actions):
+        monkeypatch.setattr(module, "launcher", lambda: crew)
     monkeypatch.setattr(Run, "alive", lambda self: self.written_status().state == "running" and self.id in held)
     held: set[str] = set()
     crew.held = held  # type: ignore[attr-defined]

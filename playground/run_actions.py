@@ -1,0 +1,180 @@
+"""What can be done with a run on the Runs page: open, duplicate, take away, stop, resume, pin, name, delete."""
+
+from functools import partial
+
+import streamlit as st
+
+from core.model import parameter_counts
+from playground import draft, runs_list, state
+from playground.exports import metrics_csv, zipped
+from playground.i18n import _, ngettext
+from playground.runs import store
+from playground.runs.launcher import launcher
+from playground.runs.store import Run
+from playground.runs_list import ACTIVE, MOST_COMPARED, PIN, Row
+from playground.runs_view import ROOT, SELECTED, select
+from playground.text import plain
+
+
+def manage(row: Row) -> None:
+    """Everything that can be done with one run."""
+    run, status = row.run, row.status
+    active = status.state in ACTIVE and not run.is_sample
+    sign, word = runs_list.STATES[status.state]
+    st.markdown(f"**{plain(runs_list.title(run, row.label))}** · {sign} {_(word)}")
+    made = _("Step {step} of {steps} · {n} parameters · {differs}").format(
+        step=f"{status.step:,}",
+        steps=f"{run.config.train.steps:,}",
+        n=f"{sum(parameter_counts(run.config.model).values()):,}",
+        differs=row.differs,
+    )
+    st.caption(plain(made))
+    notes = [_(status.template).format(**status.values)] if status.template else []
+    damaged = run.log().damaged
+    if damaged:
+        text = ngettext(
+            "{n} damaged line of its history is left out.", "{n} damaged lines of its history are left out.", damaged
+        )
+        notes.append(text.format(n=damaged))
+    if run.is_sample:
+        notes.append(_("It came with the app and stays as it is. Duplicate it to train your own."))
+    if notes:
+        st.caption(plain(" ".join(notes)))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(_("Open in"), width="content")
+        for page, text in (("train", _("Train")), ("attention", _("Attention")), ("generate", _("Generate"))):
+            query = {} if run.is_sample else {"run": run.id}
+            st.page_link(ROOT / "pages" / f"{page}.py", label=f"→ {text}", query_params=query)
+    with st.container(horizontal=True, gap="small"):
+        if st.button(
+            _("Duplicate"),
+            key=f"runs.duplicate#{run.id}",
+            help=_("A new draft with the same settings, on the Train page."),
+        ):
+            duplicate(run)
+        with st.popover(_("Download")):
+            downloads(run)
+        if active:
+            help_text = _("End this run. Its weights are saved.")
+            st.button(
+                f"■ {_('Stop')}", key=f"runs.stop#{run.id}", help=help_text, on_click=launcher().stop, args=(run.id,)
+            )
+        elif status.state in ("interrupted", "stopped", "failed") and not run.is_sample:
+            st.button(
+                f"▶ {_('Resume')}",
+                key=f"runs.resume#{run.id}",
+                help=_("Go on from the last saved state."),
+                on_click=resume,
+                args=(run.id,),
+            )
+        if not run.is_sample:
+            pinned = row.label.pinned
+            st.button(
+                _("Unpin") if pinned else f"{PIN} {_('Pin')}",
+                key=f"runs.pin#{run.id}#{pinned}",
+                help=_("Pinned runs stand first."),
+                on_click=relabel,
+                args=(run,),
+                kwargs={"pinned": not pinned},
+            )
+            delete_button([run])
+    if not run.is_sample:
+        with st.form(f"runs.label#{run.id}", border=False):
+            name = st.text_input(_("Name"), row.label.name, max_chars=80, placeholder=_("Name this run"))
+            tags = st.text_input(_("Tags, with commas between"), ", ".join(row.label.tags), max_chars=400)
+            note = st.text_area(_("Note"), row.label.notes, max_chars=10_000, height=100)
+            if st.form_submit_button(_("Save")):
+                relabel(run, name=name, tags=tuple(tags.replace("，", ",").split(",")), notes=note)
+                st.rerun()
+
+
+def bulk(rows: list[Row]) -> None:
+    """How many, and what can be done with all of them."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
+        st.markdown(f"**{_('{n} runs compared').format(n=min(len(rows), MOST_COMPARED))}**", width="content")
+        if len(rows) > MOST_COMPARED:
+            st.caption(_("Only the first {n} that you chose are drawn.").format(n=MOST_COMPARED), width="content")
+        st.button(_("Clear selection"), key="runs.clear", on_click=select, args=([],))
+        delete_button([row.run for row in rows])
+
+
+def resume(run_id: str) -> None:
+    launcher().resume(run_id, state.owner())
+
+
+def relabel(run: Run, **changes: object) -> None:
+    try:
+        run.set_label(**changes)
+    except OSError as error:
+        st.toast(_("The run cannot be saved: {reason}").format(reason=plain(error.strerror or str(error))))
+
+
+def duplicate(run: Run) -> None:
+    """The settings as a draft that belongs to no run yet, so that all of them stand in the URL."""
+    state.set_run(state.sample().id)
+    draft.start(run.config)
+    st.switch_page(ROOT / "pages" / "train.py")
+
+
+def delete_button(runs: list[Run]) -> None:
+    own = [run for run in runs if not run.is_sample]
+    training = any(run.status().state in ACTIVE for run in own)
+    help_text = _("Stop it first.") if training else _("Asks before anything is lost.")
+    key = f"runs.delete#{len(own)}#{own[0].id if own else ''}"
+    if st.button(f"{_('Delete')} …", key=key, help=help_text, disabled=training or not own):
+        st.dialog(_("Delete for good?"))(confirm)([run.id for run in own])
+
+
+def confirm(ids: list[str]) -> None:
+    runs = [run for run_id in ids if (run := store.find(run_id)) and not run.is_sample]
+    for run in runs:
+        st.text(f"{runs_list.title(run)} ({run.id})")
+    st.write(_("Its settings, curves and weights are removed from the disk. This cannot be undone."))
+    with st.container(horizontal=True):
+        if st.button(_("Delete"), key="runs.delete.yes", type="primary", on_click=erase, args=(ids,)):
+            if not st.session_state["runs.refused"]:
+                st.rerun()
+            st.error(_("It is training. Stop it first."))
+        if st.button(_("Keep"), key="runs.delete.no"):
+            st.rerun()
+
+
+def erase(ids: list[str]) -> None:
+    """Deleting twice is deleting once. A run that was started meanwhile, in another tab, stays."""
+    runs = [run for run_id in ids if (run := store.find(run_id)) and not run.is_sample]
+    st.session_state["runs.refused"] = any(run.status().state in ACTIVE for run in runs)
+    if not st.session_state["runs.refused"]:
+        for run in runs:
+            launcher().delete(run.id)
+        select([run_id for run_id in st.session_state[SELECTED] if run_id not in ids])
+
+
+def downloads(run: Run) -> None:
+    """Files are made when they are asked for, not when the page is drawn."""
+    steps = run.saved_steps()
+
+    st.download_button(
+        _("Whole run (.zip)"),
+        partial(zipped, run),
+        f"{run.id}.zip",
+        "application/zip",
+        on_click="ignore",
+        help=_("Settings, curves and weights. Import it here or on another computer."),
+    )
+    st.download_button(_("Curves (.csv)"), partial(metrics_csv, run), f"{run.id}.csv", "text/csv", on_click="ignore")
+    st.download_button(
+        _("Settings (.json)"),
+        (run.path / "run.json").read_bytes,
+        f"{run.id}.json",
+        "application/json",
+        on_click="ignore",
+    )
+    if steps:
+        step = st.selectbox(_("Weights at step"), steps[::-1], key=f"runs.weights#{run.id}")
+        st.download_button(
+            _("Weights (.safetensors)"),
+            run.weights_path(step).read_bytes,
+            f"{run.id}-step-{step}.safetensors",
+            "application/octet-stream",
+            on_click="ignore",
+        )
