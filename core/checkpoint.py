@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -36,6 +37,14 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise
 
 
+@lru_cache(maxsize=64)
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The tensors that a config builds, without building them."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
 def save_weights(path: Path, model: Transformer, step: int) -> None:
     """Publish the weights of a step. Raises OSError."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -47,10 +56,7 @@ def load_weights(path: Path, config: ModelConfig) -> Transformer:
 
     Names, shapes and types must be those that the config builds, and every number finite. Raises CheckpointError.
     """
-    with torch.device("meta"):
-        model = Transformer(config)
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    weights, _ = read_tensors(path, expected, 4 * sum(parameter_counts(config).values()))
+    weights, _ = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()))
     model = Transformer(config)
     model.load_state_dict(weights)
     return model.eval()
@@ -67,12 +73,10 @@ def save_state(path: Path, state: TrainingState) -> None:
 
 def load_state(path: Path, run: RunConfig) -> TrainingState:
     """The state that `save_state` wrote for this run. Raises CheckpointError."""
-    with torch.device("meta"):
-        model = Transformer(run.model)
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    expected = {f"weights/{name}": shape for name, shape in shapes.items()}
+    built = shapes(run.model)
+    expected = {f"weights/{name}": shape for name, shape in built.items()}
     moments = {
-        f"moments/{n}/{k}": shapes[n] if k != "step" else () for n in shapes for k in ("step", "exp_avg", "exp_avg_sq")
+        f"moments/{n}/{k}": built[n] if k != "step" else () for n in built for k in ("step", "exp_avg", "exp_avg_sq")
     }
     tensors, meta = read_tensors(path, expected, 13 * sum(parameter_counts(run.model).values()), optional=moments)
     try:

@@ -22,7 +22,7 @@ def test_copy_is_learned_in_a_few_steps():
     )
     records = list(train(run))
     assert [r.step for r in records] == list(range(1, 221))
-    assert records[0].loss == pytest.approx(math.log(8), abs=0.8)  # an untrained model guesses: ln V
+    assert math.log(8) < records[0].loss < math.log(8) + 1.5  # random weights do a little worse than guessing, ln V
     assert records[-1].loss < 0.1
     assert records[-1].exact_match > 0.9
     assert records[0].exact_match is None
