@@ -272,7 +272,7 @@ class Bar:
             steps=self.steps,
             loss=f"{record.loss:.3g}",
             exact=exact,
-            speed=f"{speed:.3g}",
+            speed=f"{speed:.3g}" if speed else "–",
             left=duration((self.steps - record.step) / speed) if speed else "–",
         )
         line = f"{'█' * filled}{'░' * (24 - filled)} {self.text}"

@@ -56,13 +56,15 @@ def lock(path: Path) -> FileLock:
     return FileLock(path, timeout=0, thread_local=False)
 
 
-def held(path: Path) -> bool:
-    """Does a living process hold this lock? Taking it is the only question that has a sure answer."""
+def held(path: Path, patience: float = 0.0) -> bool:
+    """Does a living process hold this lock? The sure way to know is to take it; so others who ask at the same moment look
+    like holders. Give some seconds of patience where that would matter.
+    """
     if not path.exists():
         return False
     probe = lock(path)
     try:
-        probe.acquire()
+        probe.acquire(timeout=patience, poll_interval=0.002)
     except Timeout:
         return True
     except OSError:  # a read-only disk: nobody trains there

@@ -108,13 +108,13 @@ class Launcher:
             run = self._find(run_id)
             if run is None:
                 return False
+            if run.written_status().state == "finished":
+                return False
             run.withdraw("pause", "step", "stop")
-            if worker := self._worker(run_id):
+            if (worker := self._worker(run_id)) and not self._is_dead(worker):
                 worker.go_on = True
                 return True
-            if self._is_waiting(run_id):
-                return True
-            return run.status().state != "finished" and self._enqueue(run, owner)
+            return self._is_waiting(run_id) or self._enqueue(run, owner)
 
     def resume_all(self, owner: str = "") -> int:
         """Resume every interrupted run, oldest first, each in its own person's turn. How many those were."""
@@ -239,7 +239,7 @@ class Launcher:
         return order
 
     def _enqueue(self, run: Run, owner: str) -> bool:
-        if self._closed or run.alive():
+        if self._closed or run.alive(patience=0.05):
             return False
         status = run.written_status()
         run.set_status(replace(status, state="queued", template="", values={}, steps_per_s=None, server=self._name()))
@@ -348,9 +348,21 @@ class Launcher:
         except (OSError, ValueError):
             return False
 
+    def _is_dead(self, worker: Worker) -> bool:
+        """A person may see a trainer's death, and click, before we have heard of it."""
+        if worker.run is None or worker.run.status().state != "interrupted":
+            return False
+        try:
+            code = worker.process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return False
+        self._died(worker, code)
+        return True
+
     def _died(self, worker: Worker, code: int) -> None:
-        if worker in self._workers:
-            self._workers.remove(worker)
+        if worker not in self._workers:
+            return
+        self._workers.remove(worker)
         self._order = None
         if not worker.ready:
             self._stillborn += 1
@@ -360,7 +372,7 @@ class Launcher:
             if worker.ready and not worker.started:  # it was dead already when it got the run
                 with suppress(OSError):
                     self._enqueue(run, worker.owner)
-            elif status.state in ("queued", "running") and not run.alive():
+            elif status.state in ("queued", "running"):
                 template, state = DIED, "interrupted"
                 if not worker.ready:
                     template, state = CANNOT_START, "failed"

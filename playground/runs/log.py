@@ -58,7 +58,9 @@ class Log:
             return
         try:
             record = json.loads(line, parse_constant=_refuse)
-            if "event" in record:
+            if not isinstance(record, dict):
+                raise ValueError
+            if isinstance(record.get("event"), str):
                 self.events.append(record)
                 return
             step = record["step"]

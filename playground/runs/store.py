@@ -142,9 +142,9 @@ class Run:
         """Raises OSError, also where the folder is gone."""
         write_json(self.path / "status.json", asdict(status))
 
-    def alive(self) -> bool:
-        """Does a trainer hold this folder?"""
-        return held(self.path / "writer.lock")
+    def alive(self, patience: float = 0.0) -> bool:
+        """Does a trainer hold this folder? See `held` for patience."""
+        return held(self.path / "writer.lock", patience)
 
     def label(self) -> Label:
         data = read_json(self.path / "label.json")

@@ -112,9 +112,6 @@ class Training:
         except Gone:
             return None
         except Diverged:
-            with suppress(OSError):
-                self._event("diverged", step=self.step + 1)
-                self.checkpoints.checkpoint()
             template, values = DIVERGED, {"step": self.step + 1}
         except OSError as error:
             if not self.run.path.is_dir():
@@ -176,7 +173,12 @@ class Training:
                 self._show("running")
             if self.step in self.replay:
                 trainer.set_lr(self.replay.pop(self.step))
-            record = trainer.advance()
+            try:
+                record = trainer.advance()
+            except Diverged:
+                self._event("diverged", step=self.step + 1)
+                self.checkpoints.checkpoint()  # the weights are still those of the last good step
+                raise
             self.step = record.step
             self._write(log.line(record, self.seconds + monotonic() - now))
             if self.on_record is not None:

@@ -26,14 +26,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        os.nice(19)  # the page comes first
+    _step_back(5)  # somebody may be waiting for this process to be ready
     threading.Thread(target=_listen, daemon=True).start()
     _warm_up()
+    _step_back(14)  # 19 in all: the page comes first
     _say({"ready": True})
     while (job := jobs.get()) is not None and not leave.is_set():
         _train(Path(job))
     _leave()
+
+
+def _step_back(by: int) -> None:
+    if hasattr(os, "nice"):
+        os.nice(by)
 
 
 def _warm_up() -> None:

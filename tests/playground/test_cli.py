@@ -1,0 +1,215 @@
+"""The command line: the same runs, the same sentences, without a browser."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.config import ModelConfig, RunConfig, TaskConfig, TrainConfig
+from core.messages import ConfigError
+from core.read import build
+from playground import __main__ as cli
+from playground.runs import store
+from tests.playground.small import one_thread, same_bits, steps_shown, trained, until, weights_after, weights_on_disk
+
+TINY = [
+    "--d-model",
+    "16",
+    "--heads",
+    "2",
+    "--d-ff",
+    "16",
+    "--symbols",
+    "6",
+    "--min-length",
+    "2",
+    "--max-length",
+    "5",
+    "--batch-size",
+    "8",
+    "--device",
+    "cpu",
+]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setenv("PLAYGROUND_RUNS", str(folder))
+    for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.setenv(name, "en")
+    return folder
+
+
+def configured(*words: str) -> RunConfig:
+    return cli.configuration(cli.parser().parse_args(["train", *words]))
+
+
+def run_cli(*words: str) -> int:
+    """In this process. `train_here` sets signal handlers and threads, which are put back."""
+    kept = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with one_thread():
+            return cli.main(words)
+    finally:
+        for name, handler in zip((signal.SIGINT, signal.SIGTERM), kept, strict=True):
+            signal.signal(name, handler)
+
+
+def test_no_options_mean_the_default_run() -> None:
+    assert configured() == RunConfig()
+
+
+def test_every_field_has_an_option_with_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "--help"])
+    assert end.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    options = {action.dest: action for action in cli.parser()._subparsers._group_actions[0].choices["train"]._actions}  # type: ignore[union-attr, index]
+    for section, model in (("model", ModelConfig), ("task", TaskConfig), ("train", TrainConfig)):
+        for name, field in model.model_fields.items():
+            assert f"{section}.{name}" in options
+            assert field.description
+            assert re.sub(r"\W", "", field.description) in re.sub(r"\W", "", shown)
+    for command in ("resume", "runs", "export", "import", "delete"):
+        with pytest.raises(SystemExit) as end:
+            cli.main([command, "--help"])
+        assert end.value.code == 0
+
+
+def test_options_reach_their_fields() -> None:
+    words = "--task sort --heads 8 --layers 3 --no-causal-mask --norm post --dropout 0.1 --lr 1e-3 --seed 7 --min-len 4 --stop-at-exact-match 0.9"
+    config = configured(*words.split())
+    assert (config.task.name, config.task.min_len) == ("sort", 4)
+    assert (config.model.n_heads, config.model.n_layers, config.model.norm) == (8, 3, "post")
+    assert (config.model.causal_mask, config.model.padding_mask, config.model.dropout) == (False, True, 0.1)
+    assert (config.train.lr, config.train.seed, config.train.stop_at_exact_match) == (1e-3, 7, 0.9)
+    assert configured("--task", "add").model.n_symbols == 11
+
+
+def test_preset_then_file_then_options(tmp_path: Path) -> None:
+    assert configured("--preset", "no-positions").model.positions == "none"
+    assert configured("--preset", "No positions").model.positions == "none"
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"train": {"steps": 5, "lr": 0.5}}))
+    config = configured("--config", str(file), "--lr", "0.25")
+    assert (config.train.steps, config.train.lr) == (5, 0.25)
+
+
+def test_pairs_come_from_a_csv(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text("".join(f"{chr(97 + i)}{chr(98 + i)},{chr(98 + i)}\n" for i in range(12)))
+    config = configured("--pairs", str(file))
+    assert (config.task.name, len(config.task.pairs), config.model.n_symbols) == ("pairs", 12, 13)
+
+
+BAD = [
+    ({"model": {"d_model": 64, "n_heads": 5}}, "--d-model 64 --heads 5"),
+    ({"model": {"d_model": 63, "n_heads": 1}}, "--d-model 63 --heads 1"),
+    ({"model": {"n_layers": 0}, "train": {"lr": 0, "batch_size": 0}}, "--layers 0 --lr 0 --batch 0"),
+    ({"model": {"dropout": 1.0}, "task": {"min_len": 9, "max_len": 3}}, "--dropout 1.0 --min-length 9 --max-length 3"),
+    ({"train": {"steps": "many"}, "model": {"norm": "middle"}}, "--steps many --norm middle"),
+    ({"train": {"lr": float("nan")}}, "--lr nan"),
+]
+
+
+@pytest.mark.parametrize(("data", "words"), BAD)
+def test_a_bad_configuration_is_refused_with_the_sentences_of_the_form(
+    data: dict[str, dict[str, object]], words: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        build(data)
+    assert run_cli("train", *words.split()) == 2
+    assert capsys.readouterr().err.splitlines() == [str(problem) for problem in error.value.problems]
+    assert not list(runs.iterdir())
+
+
+def test_what_is_no_file_and_no_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"model": {"d_model": 64, "d_model": 32}}')
+    assert run_cli("train", "--config", str(bad)) == 2
+    assert run_cli("train", "--preset", "none such") == 2
+    bad.write_text("just one column\n")
+    assert run_cli("train", "--pairs", str(bad)) == 2
+    assert run_cli("train", "--config", str(tmp_path / "missing.json")) == 1
+    assert "none such" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "--no-such-option"])
+    assert end.value.code == 2
+
+
+def test_train_list_export_import_delete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_cli("train", *TINY, "--steps", "12", "--name", "my run") == 0
+    out, err = capsys.readouterr()
+    run = store.find(out.strip())
+    assert run is not None
+    assert "step 12/12" in err
+    assert (run.status().state, run.label().name, steps_shown(run)[-1]) == ("finished", "my run", 12)
+    assert run_cli("runs") == 0
+    assert "my run" in capsys.readouterr().out
+    assert run_cli("resume", "last") == 0
+    assert "finished" in capsys.readouterr().err
+    assert run_cli("export", run.id, str(tmp_path / "a.zip")) == 0
+    assert run_cli("import", str(tmp_path / "a.zip")) == 0
+    copy = store.find(capsys.readouterr().out.strip())
+    assert copy is not None
+    assert copy.metrics() == run.metrics()
+    assert run_cli("delete", "20") == 1  # two runs begin so
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    assert run_cli("delete", copy.id) == 1
+    assert run_cli("delete", copy.id, "--yes") == 0
+    assert store.find(copy.id) is None
+    assert run_cli("delete", copy.id, "--yes") == 1
+    assert run_cli("import", str(ROOT / "pyproject.toml")) == 1
+
+
+def test_no_runs_yet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(store, "samples", lambda: tmp_path)
+    assert run_cli("runs") == 0
+    assert "python -m playground train" in capsys.readouterr().out
+
+
+def test_ctrl_c_saves_and_resume_ends_with_the_same_bits() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "playground", "train", *TINY, "--steps", "600", "--dropout", "0.1", "--layers", "1"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        run = store.find(process.stdout.readline().strip())
+        assert run is not None
+        until(lambda: len(run.metrics()) > 20, 40)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == cli.INTERRUPTED
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+    assert run.status().state == "interrupted"
+    assert 20 < run.status().step < 600
+    assert run_cli("resume", run.id, "--quiet") == 0
+    assert run.status().state == "finished"
+    assert same_bits(weights_on_disk(run), weights_after(run.config))
+
+
+def test_another_process_has_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    from playground.runs.files import lock
+
+    run = trained(6)
+    run.set_status(store.Status("interrupted", 6))
+    with lock(run.path / "writer.lock"):
+        assert run_cli("resume", run.id) == 1
+    assert "Another process" in capsys.readouterr().err

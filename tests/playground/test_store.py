@@ -1,0 +1,297 @@
+"""The run folder: what is written is what is read, whatever happened in between."""
+
+import io
+import json
+import random
+import zipfile
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from playground.runs import archive, files, log, store
+from playground.runs.checkpoints import schedule, thin
+from playground.runs.store import Label, RunError, Status
+from tests.playground import small
+from tests.playground.small import config, train_here
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PLAYGROUND_RUNS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def trained() -> store.Run:
+    return small.trained(6)
+
+
+def test_a_run_is_what_it_was_made_of() -> None:
+    run = store.create(config(7), "ann")
+    assert store.find(run.id) == run
+    assert run.config == config(7)
+    assert (run.owner, run.is_sample, run.status(), run.label()) == ("ann", False, Status(), Label())
+    assert [r.id for r in store.list_runs() if not r.is_sample] == [run.id]
+    facts = json.loads((run.path / "run.json").read_text())
+    assert facts["schema"] == 1
+    assert facts["seed"] == 1
+    assert facts["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "..", "../x", "a/b", "20260101-000000000-" + "g" * 16, "x" * 100_000, None, 3, "\0"]
+)
+def test_ids_from_outside_are_matched_before_use(bad: object) -> None:
+    assert store.find(bad) is None
+
+
+def test_newest_first_and_a_bad_run_does_not_break_the_list(runs: Path) -> None:
+    made = [store.create(config()) for _ in range(3)]
+    (made[1].path / "run.json").write_text("{")
+    newer = store.create(config())
+    facts = json.loads((newer.path / "run.json").read_text())
+    (newer.path / "run.json").write_text(json.dumps(facts | {"schema": 2}))
+    (runs / "something else").mkdir()
+    (runs / store.new_id()).mkdir()
+    assert {r.id for r in store.list_runs() if not r.is_sample} == {made[0].id, made[2].id}
+    assert "newer version" in str(store.unreadable()[newer.id])
+    assert len(store.unreadable()) == 3
+    ids = [r.id for r in store.list_runs() if not r.is_sample]
+    assert [i[:18] for i in ids] == sorted((i[:18] for i in ids), reverse=True)
+
+
+def test_running_means_that_somebody_holds_the_lock() -> None:
+    run = store.create(config())
+    run.set_status(Status("running", 3))
+    assert run.status().state == "interrupted"
+    held = files.lock(run.path / "writer.lock")
+    with held:
+        assert run.status().state == "running"
+    assert run.status().state == "interrupted"
+    run.set_status(Status("paused", 3))
+    assert run.status().state == "paused"
+
+
+def test_queued_means_that_its_server_lives(runs: Path) -> None:
+    run = store.create(config())
+    run.set_status(Status("queued", server="0123456789abcdef"))
+    assert run.status().state == "interrupted"
+    with files.lock(runs / ".server-0123456789abcdef.lock"):
+        assert run.status().state == "queued"
+    run.set_status(Status("queued", server="../../../etc/passwd"))
+    assert run.status().state == "interrupted"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"state": "dancing", "step": 1}', '{"state": "running"}', '"' * 99, "[" * 9999]
+)
+def test_a_damaged_status_or_label_raises_nothing(text: str) -> None:
+    run = store.create(config())
+    for name in ("status.json", "label.json", "probe.json"):
+        (run.path / name).write_text(text)
+    assert run.status().state in ("draft", "interrupted")
+    assert run.label() == Label()
+    run.probe()
+
+
+def test_a_label_is_changed_in_parts_and_cut() -> None:
+    run = store.create(config())
+    run.set_label(name="  my\nrun ", tags=("a", " ", "b" * 99))
+    run.set_label(pinned=True)
+    assert run.label() == Label("my run", "", ("a", "b" * 40), True)
+    assert len(run.set_label(name="x" * 999).name) == 80
+
+
+def test_delete_takes_the_whole_run_and_no_sample() -> None:
+    run = store.create(config())
+    assert store.delete(run.id)
+    assert not store.delete(run.id)
+    assert store.find(run.id) is None
+    assert not list(run.path.parent.iterdir())
+    assert not store.delete("sample-reverse")
+    assert not store.delete("../..")
+
+
+def a_log(n: int) -> bytes:
+    return b"".join(
+        log.line(type("Record", (), dict.fromkeys(log.KEYS[1:], 1 / 3) | {"step": i + 1})(), i / 10) for i in range(n)
+    )
+
+
+def test_every_prefix_of_a_log_gives_its_complete_lines(tmp_path: Path) -> None:
+    data, path = a_log(5) + b'{"event":"lr","step":5,"lr":0.1}\n' + a_log(7)[len(a_log(5)) :], tmp_path / "m.jsonl"
+    growing = log.Log(path)
+    for n in range(len(data) + 1):
+        path.write_bytes(data[:n])
+        whole = sum(b'"loss"' in line for line in data[:n].split(b"\n")[:-1])
+        assert [r["step"] for r in log.Log(path).update().records()] == list(range(1, whole + 1))
+        assert growing.update().lines == log.Log(path).update().lines
+        assert growing.damaged == 0
+    assert growing.events == [{"event": "lr", "step": 5, "lr": 0.1}]
+    assert growing.rewinds == 0
+
+
+DAMAGED = [
+    b"{",
+    b"\xff\xfe",
+    b"null",
+    b"[1]",
+    b'"event"',
+    b'{"step":1}',
+    b'{"step":true,"loss":1}',
+    b"\0" * 50,
+    b"[" * 9999,
+]
+DAMAGED += [a_log(1).replace(b"0.3333333", bad).strip() for bad in (b"NaN", b"Infinity", b"1e999", b'"x"', b"true")]
+
+
+@pytest.mark.parametrize("bad", DAMAGED)
+def test_a_damaged_line_is_skipped_and_counted(tmp_path: Path, bad: bytes) -> None:
+    lines = a_log(6).splitlines(keepends=True)
+    (tmp_path / "m").write_bytes(b"".join([*lines[:3], bad, b"\n", *lines[3:]]))
+    found = log.Log(tmp_path / "m").update()
+    assert [r["step"] for r in found.records()] == [1, 2, 3, 4, 5, 6]
+    assert found.damaged == 1
+
+
+def test_a_later_record_replaces_the_earlier(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(a_log(6))
+    found = log.Log(path).update()
+    with path.open("ab") as file:
+        file.write(a_log(8)[len(a_log(4)) :])  # the same again: nothing a reader holds has changed
+    assert found.update().rewinds == 0
+    assert len(found.lines) == 8
+    with path.open("ab") as file:
+        file.write(a_log(5)[len(a_log(4)) :].replace(b"0.3333333", b"2"))
+    assert found.update().rewinds == 1
+    assert [r["step"] for r in found.records()] == list(range(1, 9))
+    assert found.records()[4]["loss"] == 2
+    path.write_bytes(a_log(2))
+    assert len(found.update().lines) == 2
+
+
+def test_null_stands_for_what_is_no_number() -> None:
+    assert [log.number(x) for x in (float("nan"), float("inf"), None, 1e-5, 1.0, 2.5)] == [
+        "null",
+        "null",
+        "null",
+        "1e-05",
+        "1",
+        "2.5",
+    ]
+
+
+def test_weights_are_kept_on_a_log_scale_under_the_cap() -> None:
+    assert sorted(schedule(600))[:9] == [0, 1, 2, 3, 5, 8, 12, 18, 27]
+    assert {1, 399, 400} - schedule(400) == {399}
+    assert len(schedule(1_000_000)) < 100
+    random.seed(1)
+    for _ in range(50):
+        steps = sorted(random.sample(range(1, 5000), 80))
+        sizes, keep = {step: random.randint(1, 10) for step in [0, *steps]}, {steps[40]}
+        cap = random.randint(1, 400)
+        left = sizes.keys() - set(thin(sizes, keep, cap))
+        assert steps[-1] in left
+        assert keep <= left
+        assert sum(sizes[s] for s in left) <= cap or left <= {steps[-1], *keep}
+    assert thin({0: 100, 5: 100}, cap=10) == [0]
+    many = dict.fromkeys(range(1000), 1)
+    left = sorted(many.keys() - set(thin(many, cap=20)))
+    assert left[:4] == [0, 1, 2, 3] or left[1] < 10
+    assert max((b + 1) / (a + 1) for a, b in pairwise(left)) < 2.5
+
+
+def test_a_run_keeps_its_newest_weights_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = store.create(config(12))
+    monkeypatch.setattr("playground.runs.checkpoints.thin", lambda sizes, keep=(): thin(sizes, keep, cap=1))
+    train_here(run)
+    assert run.saved_steps() == [12]
+
+
+def test_archive_there_and_back(trained: store.Run, tmp_path: Path) -> None:
+    trained.set_label(name="α", notes="n")
+    path = archive.export(trained)
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            assert {n.split("/")[0] for n in zipped.namelist()} == {trained.id}
+            assert json.loads(zipped.read(f"{trained.id}/run.json"))["owner"] == ""
+        copy = archive.import_(path)
+    finally:
+        path.unlink()
+    assert copy.id != trained.id
+    assert copy.config == trained.config
+    assert copy.metrics() == trained.metrics()
+    assert copy.saved_steps() == trained.saved_steps()
+    assert copy.resumable_steps() == [6]
+    assert (copy.status().state, copy.status().step, copy.label().name) == ("finished", 6, "α")
+
+
+def hostile(trained: store.Run, **changes: bytes) -> io.BytesIO:
+    path, out = archive.export(trained), io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, changes.pop(name.partition("/")[2], old.read(name)))
+        for name, data in changes.items():
+            new.writestr(name, data)
+    path.unlink()
+    return out
+
+
+def test_no_path_of_an_archive_is_used(trained: store.Run, runs: Path) -> None:
+    evil = {
+        "../evil": b"x",
+        "/tmp/engine-evil": b"x",
+        "a/../../weights/1.safetensors": b"x",
+        "a/control/stop": b"",
+        "x.py": b"x",
+    }
+    before = {p.name for p in runs.iterdir()}
+    copy = archive.import_(hostile(trained, **evil))
+    assert {p.name for p in runs.iterdir()} - before == {copy.id}
+    assert not list((copy.path / "control").iterdir())
+    assert copy.saved_steps() == trained.saved_steps()
+    assert not Path("/tmp/engine-evil").exists()
+    assert not (runs.parent / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run.json": b"{"},
+        {"run.json": b'{"config": {"model": {"d_model": -5}}}'},
+        {"run.json": b'{"config": {"train": {"lr": NaN}}}'},
+        {"run.json": b" " * (3 * 2**20)},
+        {"weights/1.safetensors": b"\x80\x04\x95pickle"},
+        {"weights/1.safetensors": b"\xff" * 64},
+        {"optimizer/6.safetensors": b"PK\x03\x04"},
+        {"probe.json": b'{"version": NaN}'},
+    ],
+)
+def test_a_bad_archive_is_refused_and_leaves_nothing(trained: store.Run, runs: Path, changes: dict[str, bytes]) -> None:
+    before = {p.name for p in runs.iterdir()}
+    with pytest.raises(RunError):
+        archive.import_(hostile(trained, **changes))
+    assert {p.name for p in runs.iterdir()} == before
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"x" * 1000])
+def test_what_is_no_archive_is_refused(data: bytes, runs: Path) -> None:
+    with pytest.raises(RunError):
+        archive.import_(io.BytesIO(data))
+    assert not list(runs.iterdir())
+
+
+def test_caps_hold(trained: store.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = hostile(trained)
+    monkeypatch.setattr(archive, "LARGEST", 1000)
+    with pytest.raises(RunError, match="unpacks to more"):
+        archive.import_(whole)
+
+
+def test_reasons_survive_odd_values() -> None:
+    assert Status(template="at {step}", values={"step": 3}).reason == "at 3"
+    assert Status(template="at {step}").reason == "at {step}"
+    assert replace(Status(), state="failed").ended

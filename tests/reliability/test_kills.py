@@ -1,0 +1,218 @@
+"""Real kills of real processes. `KILLS=20 pytest tests/reliability` kills one trainer so often, at random moments."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from playground.runs import store
+from playground.runs.launcher import Launcher
+from tests.playground.small import (
+    config,
+    exists,
+    same_bits,
+    steps_shown,
+    until,
+    weights_after,
+    weights_on_disk,
+)
+
+KILLS = int(os.environ.get("KILLS", "2"))
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PLAYGROUND_RUNS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Launcher]:
+    made = Launcher(slots=1)
+    made.warm()
+    yield made
+    made.close()
+
+
+class Alone:
+    """One worker, and what it says."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "playground.runs.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+
+    def train(self, run: store.Run) -> None:
+        self.stdin.write(f'{{"run": "{run.path}"}}\n'.encode())
+        self.stdin.flush()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.stdin, self.stdout):
+            pipe.close()
+
+
+@pytest.fixture
+def alone() -> Iterator[Alone]:
+    made = Alone()
+    yield made
+    made.close()
+
+
+def test_a_killed_trainer_loses_nothing(crew: Launcher) -> None:
+    steps = 200 * (KILLS + 1)
+    run = store.create(config(steps, dropout=0.1, eval_every=100))
+    dice = random.Random(1)
+    shown: dict[int, float] = {}
+    crew.submit(run.id, "ann")
+    for _ in range(KILLS):
+        held = len(run.metrics())
+        until(lambda held=held: len(run.metrics()) > held + 5, 40)  # type: ignore[misc]
+        wait = dice.randint(0, 80) + len(run.metrics())
+        until(lambda wait=wait: len(run.metrics()) > wait or run.status().ended)  # type: ignore[misc]
+        worker = crew._worker(run.id)
+        if worker is None:
+            break
+        shown |= {r["step"]: r["loss"] for r in run.metrics()}
+        os.kill(worker.process.pid, signal.SIGKILL)
+        until(lambda: run.status().state == "interrupted", 5)
+        if dice.random() < 0.5:  # or else click at once
+            until(lambda: "memory" in run.status().reason, 5)
+        assert shown.items() <= {r["step"]: r["loss"] for r in run.metrics()}.items()
+        assert crew.resume_all("bob") == 1
+    until(lambda: run.status().state == "finished", 60)
+    assert steps_shown(run) == list(range(1, steps + 1))
+    assert shown.items() <= {r["step"]: r["loss"] for r in run.metrics()}.items()
+    assert run.log().damaged == 0
+    assert same_bits(weights_on_disk(run), weights_after(run.config))
+
+
+def test_a_killed_trainer_frees_its_slot(crew: Launcher) -> None:
+    first, second = store.create(config(100_000)), store.create(config(20))
+    crew.submit(first.id, "ann")
+    crew.submit(second.id, "bob")
+    until(lambda: first.metrics(), 40)
+    assert crew.place(second.id) == 1
+    worker = crew._worker(first.id)
+    assert worker is not None
+    worker.process.kill()
+    until(lambda: second.status().state == "finished", 40)
+    assert first.status().state == "interrupted"
+
+
+def test_end_of_stdin_means_save_and_leave(alone: Alone) -> None:
+    run = store.create(config(100_000))
+    alone.train(run)
+    until(lambda: len(run.metrics()) > 20, 40)
+    alone.stdin.close()
+    took = until(lambda: alone.process.poll() is not None, 2)
+    print(f"\nleft after {took:.3f} s")
+    step = run.status().step
+    assert (alone.process.returncode, run.status().state) == (0, "interrupted")
+    assert steps_shown(run) == list(range(1, step + 1))
+    assert run.resumable_steps() == [step]
+
+
+def test_sigterm_saves_and_ctrl_c_is_left_to_the_server(alone: Alone) -> None:
+    run = store.create(config(100_000))
+    alone.train(run)
+    until(lambda: len(run.metrics()) > 20, 40)
+    alone.process.send_signal(signal.SIGINT)
+    held = len(run.metrics())
+    until(lambda: len(run.metrics()) > held + 5)
+    alone.process.send_signal(signal.SIGTERM)
+    until(lambda: alone.process.poll() is not None, 2)
+    assert (alone.process.returncode, run.status().state) == (0, "interrupted")
+    assert run.resumable_steps() == [run.status().step] == [steps_shown(run)[-1]]
+
+
+def test_leaving_does_not_wait_for_the_import_of_torch(alone: Alone) -> None:
+    alone.stdin.close()
+    until(lambda: alone.process.poll() is not None, 2)
+    assert alone.process.returncode == 0
+
+
+def test_two_trainers_on_one_folder(crew: Launcher) -> None:
+    run = store.create(config(100_000))
+    crew.submit(run.id, "ann")
+    until(lambda: run.metrics(), 40)
+    other = Launcher(slots=1)  # a second server
+    assert not other.submit(run.id, "ann")
+    assert not other.resume(run.id, "ann")
+    assert not other._workers
+    second = subprocess.run(
+        [sys.executable, "-m", "playground", "resume", run.id], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 1
+    assert "Another process" in second.stderr
+    other.stop(run.id)  # but anyone may ask it to stop
+    other.close()
+    until(lambda: run.status().state == "stopped", 2)
+    assert steps_shown(run) == list(range(1, run.status().step + 1))
+
+
+def test_a_deleted_folder_ends_its_trainer_and_stays_deleted(crew: Launcher, runs: Path) -> None:
+    run = store.create(config(100_000))
+    crew.submit(run.id, "ann")
+    until(lambda: len(run.metrics()) > 5, 40)
+    assert store.delete(run.id)
+    took = until(lambda: crew._worker(run.id) is None, 2)
+    print(f"\nended after {took:.3f} s")
+    assert [path.name for path in runs.iterdir() if not path.name.startswith(".server-")] == []
+    again = store.create(config(5))  # the worker lives on
+    crew.submit(again.id, "ann")
+    until(lambda: again.status().state == "finished")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_server_leaves_nothing_behind(crew: Launcher, how: signal.Signals) -> None:
+    trained, queued = store.create(config(500, dropout=0.1)), store.create(config(10))
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.reliability.server", trained.id, queued.id],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PLAYGROUND_SLOTS": "1"},
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        pids = [int(pid) for pid in server.stdout.readline().split()]
+        assert len(pids) == 1
+        until(lambda: len(trained.metrics()) > 20, 40)
+        assert (trained.status().state, queued.status().state) == ("running", "queued")
+    finally:
+        server.send_signal(how)
+        server.wait()
+        server.stdout.close()
+    took = until(lambda: not any(exists(pid) for pid in pids), 2)
+    print(f"\nworkers gone after {took:.3f} s")
+    assert (trained.status().state, queued.status().state) == ("interrupted", "interrupted")
+    assert 20 < trained.status().step < 500
+    assert crew.resume_all("ann") == 2
+    until(lambda: trained.status().state == queued.status().state == "finished", 60)
+    assert steps_shown(trained) == list(range(1, 501))
+    assert same_bits(weights_on_disk(trained), weights_after(trained.config))
+
+
+def test_closing_the_launcher_saves_everything() -> None:
+    run = store.create(config(100_000))
+    crew = Launcher(slots=1)
+    crew.submit(run.id, "ann")
+    until(lambda: len(run.metrics()) > 5, 40)
+    pids = [worker.process.pid for worker in crew._workers]
+    took = until(lambda: crew.close() is None, 2)
+    print(f"\nclosed after {took:.3f} s")
+    assert not any(exists(pid) for pid in pids)
+    assert run.status().state == "interrupted"
+    assert run.resumable_steps() == [run.status().step]
+    assert not crew.submit(run.id, "ann")
