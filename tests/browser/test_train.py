@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import statistics
 import time
@@ -61,7 +62,7 @@ def opened(page: Any, server: Server, query: str = "") -> Any:
 
 
 def press(page: Any, name: str) -> None:
-    page.get_by_role("button", name=name, exact=False).first.click()
+    page.locator(".st-key-toolbar").get_by_role("button", name=name).click()
 
 
 def state(page: Any, text: str, timeout: float = 30_000) -> None:
@@ -86,6 +87,14 @@ def run_id(page: Any) -> str:
     return found
 
 
+def train(page: Any, wait: str = "Waiting|Training") -> str:
+    """Press Train; the id of the new run, once the board shows it."""
+    page.locator(".st-key-toolbar").get_by_role("button", name="Train").click()
+    found = run_id(page)
+    page.locator(".board .state-text").get_by_text(re.compile(wait)).wait_for()
+    return found
+
+
 def status(server: Server, run: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((server.runs / run / "status.json").read_text())
     return found
@@ -94,7 +103,7 @@ def status(server: Server, run: str) -> dict[str, Any]:
 def warm(page: Any, server: Server) -> None:
     """Train one run: then a worker is loaded."""
     opened(page, server, "?steps=3&d_model=16&d_ff=16")
-    press(page, "Train")
+    train(page, "Waiting|Training|Finished")
     state(page, "Finished", 60_000)
 
 
@@ -135,7 +144,8 @@ def test_click_on_train_to_the_first_point(server: Server, page: Any, show: Show
 def test_the_curve_moves_and_a_double_click_starts_one_run(server: Server, page: Any) -> None:
     before = len(list(server.runs.glob("2*")))
     opened(page, server, "?steps=400&d_model=32&d_ff=32")
-    page.get_by_role("button", name="Train").first.dblclick()
+    page.locator(".st-key-toolbar").get_by_role("button", name="Train").dblclick()
+    state(page, "Training")
     wait_for_step(page, 2)
     first = page.locator(".board .now.loss").inner_text()
     wait_for_step(page, 20)
@@ -148,16 +158,18 @@ def test_the_curve_moves_and_a_double_click_starts_one_run(server: Server, page:
 def test_keyboard(server: Server, page: Any) -> None:
     opened(page, server, "?steps=5000&d_model=16&d_ff=16")
     page.keyboard.press("p")
-    wait_for_step(page, 3)
     first = run_id(page)
+    state(page, "Training")
+    wait_for_step(page, 3)
     page.keyboard.press("p")
     state(page, "Paused")
     page.get_by_role("button", name="Resume").wait_for()
     paused = step(page)
     for n in (1, 2, 3):
+        page.locator(".st-key-toolbar").get_by_role("button", name="Step", disabled=False).wait_for()
+        page.wait_for_selector(IDLE)
         page.keyboard.press("s")
         wait_for_step(page, paused + n)
-        page.wait_for_timeout(200)
     page.wait_for_timeout(500)
     assert step(page) == paused + 3
     page.keyboard.press("x")
@@ -165,6 +177,7 @@ def test_keyboard(server: Server, page: Any) -> None:
     state(page, "Paused")
     assert step(page) == 0
     page.get_by_role("button", name="Resume").wait_for()
+    page.wait_for_selector(IDLE)
     page.keyboard.press("p")
     wait_for_step(page, 3)
     press(page, "Stop")
@@ -174,7 +187,7 @@ def test_keyboard(server: Server, page: Any) -> None:
 
 def test_learning_rate_while_training(server: Server, page: Any) -> None:
     opened(page, server, "?steps=5000&d_model=16&d_ff=16&schedule=constant&warmup=0")
-    press(page, "Train")
+    train(page)
     wait_for_step(page, 5)
     box = page.get_by_role("combobox", name="Learning rate")
     box.click()
@@ -199,9 +212,8 @@ def test_a_draft_says_what_changed_and_survives_in_the_url(server: Server, page:
 
 def test_refresh_and_second_tab(server: Server, new_page: NewPage) -> None:
     page = opened(new_page(), server, "?steps=5000&d_model=32&d_ff=32")
-    press(page, "Train")
+    run = train(page)
     wait_for_step(page, 5)
-    run = run_id(page)
     page.reload()
     state(page, "Training")
     seen = step(page)
@@ -248,9 +260,8 @@ def test_kill_the_server_restart_resume(tmp_path: Path, new_page: NewPage, show:
     server = start(tmp_path)
     try:
         page = opened(new_page(), server, settings)
-        press(page, "Train")
+        run = train(page)
         wait_for_step(page, 60)
-        run = run_id(page)
         family = psutil.Process(server.process.pid).children(recursive=True)
         assert family
         server.process.send_signal(signal.SIGKILL)
@@ -273,9 +284,8 @@ def test_kill_the_server_restart_resume(tmp_path: Path, new_page: NewPage, show:
         press(page, "Resume")
         state(page, "Finished", 90_000)
         opened(page, server, settings)
-        press(page, "Train")
+        whole = train(page)
         state(page, "Finished", 90_000)
-        whole = run_id(page)
         assert whole != run
         weights = [(server.runs / name / "weights" / "300.safetensors").read_bytes() for name in (run, whole)]
         assert weights[0] == weights[1]
