@@ -1,0 +1,496 @@
+"""Lab 1 on the page: the numbers of one head for the browser, the view in the URL, the formulas with this model's numbers."""
+
+import base64
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from torch import Tensor
+
+from core.model import Transformer
+from playground.components import component
+from playground.i18n import _
+from playground.lessons.attention import DROPOUT, LAB, LINES, SLICED
+from playground.lessons.attention_shapes import PAPER, Shapes, paper, walk
+from playground.lessons.attention_steps import (
+    LONGEST,
+    PLACES,
+    Steps,
+    dropped,
+    dropped_error,
+    errors,
+    steps_of,
+    target_of,
+)
+from playground.lessons.frame import LabContext, PanelView, pair, source_lines, ticks, where
+from playground.look import palette
+
+KEY = "lab.attention.steps"
+STAGES = ("input", "projected", "split", "attend", "merge")
+MATRIX_LIMIT = (
+    400_000  # numbers of the three weight matrices that are sent to a browser; the rest of their rows is left out
+)
+DROPOUT_SHARE = 0.3  # of the preset where the run itself was trained without
+
+
+def draw_step(ctx: LabContext, p: PanelView) -> None:
+    """Panels 1 to 7: one component with the row of linked maps and the chosen cell, number by number."""
+    config = ctx.model.config
+    tgt = decoder_input(ctx)
+    if max(len(ctx.ids), len(tgt)) > LONGEST:
+        st.info(_("This lab shows every single number: at most {n} tokens. Shorten the input.").format(n=LONGEST))
+        return
+    place = ctx.url("where", "encoder", tuple(PLACES))
+    layer = ctx.url("layer", 1, tuple(range(1, config.n_layers + 1))) - 1
+    head = ctx.url("head", 1, tuple(range(1, config.n_heads + 1))) - 1
+    steps, found = looked(ctx, tgt, place, layer, head)
+    n_q, n_k = len(steps.queries), len(steps.keys)
+    i, j = (x - 1 for x in ctx.url("cell", (min(2, n_q), 1), cell_of(n_q, n_k)))
+    f = ctx.url("feature", 1, tuple(range(1, config.d_k + 1))) - 1
+    c = ctx.url("number", 1, tuple(range(1, config.d_model + 1))) - 1
+    view = {
+        **{"panel": p.id, "where": place, "layer": layer, "head": head, "i": i, "j": j, "f": f, "c": c},
+        **{"side": ctx.url("side", "q", ("q", "k")), "part": ctx.url("part", "q", ("q", "k", "v"))},
+    }
+    share = None
+    if p.id == "softmax" and ctx.mistakes([DROPOUT]) == DROPOUT.id:
+        share = config.dropout or DROPOUT_SHARE
+        p.checked(dropped_error(steps.pattern, dropped(steps.pattern, share)), _("after dropout"))
+    component("steps")(
+        key=KEY,
+        data={
+            "seq": st.session_state.get(f"{KEY}.seq"),
+            "view": view,
+            "numbers_key": json.dumps([ctx.run.id, ctx.step, ctx.ids, tgt, place, layer, head, share]),
+            **described(ctx, steps),
+            **arrays(steps, share),
+            "look": palette(),
+            "t": texts(),
+        },
+        on_view_change=follow(ctx),
+    )
+    p.numbers(FORMULAS[p.id](steps, view))
+    p.checked(found[p.id])
+
+
+def decoder_input(ctx: LabContext) -> tuple[int, ...]:
+    """What the decoder reads: the right answer, where it is known and fits."""
+    answer = ctx.data.vocab.encode(ctx.data.answer(ctx.data.vocab.decode(ctx.ids)))
+    return target_of(ctx.model, ctx.ids, answer if len(answer) < ctx.model.config.max_len else ())
+
+
+def cell_of(n_queries: int, n_keys: int) -> Callable[[str], tuple[int, int]]:
+    """Reads "2,3": query 2, key 3, both counted from 1. ValueError outside the matrix."""
+
+    def read(text: str) -> tuple[int, int]:
+        i, j = pair(text)
+        if not (1 <= i <= n_queries and 1 <= j <= n_keys):
+            raise ValueError(text)
+        return i, j
+
+    return read
+
+
+def follow(ctx: LabContext) -> Callable[[], None]:
+    """What to do when the component reports a view. The browser is outside: only what fits its form is kept, and the
+    values themselves are checked where they are read."""
+
+    def keep() -> None:
+        try:
+            told = json.loads(str(st.session_state[KEY].view))
+            cell = f"{int(told['i']) + 1},{int(told['j']) + 1}"
+            numbers = {"layer": "layer", "head": "head", "feature": "f", "number": "c"}
+            values = {name: str(int(told[key]) + 1) for name, key in numbers.items()} | {"cell": cell}
+            words = {name: str(told[name])[:12] for name in ("where", "side", "part", "panel")}
+            seq, did = str(told["seq"])[:40], {str(name) for name in told["did"]}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return
+        if words["panel"] not in LINES or words["where"] not in PLACES:
+            return
+        for name, value in (values | words).items():
+            ctx.put(name, value)
+        st.session_state[f"{KEY}.seq"] = seq
+        ticks(LAB.id).update(did & {panel.id for panel in LAB.panels})
+
+    return keep
+
+
+def looked(ctx: LabContext, tgt: tuple[int, ...], place: str, layer: int, head: int) -> tuple[Steps, dict[str, float]]:
+    """The head and its errors, computed once for a model, an input and a head."""
+    changed = ctx.run.weights_path(ctx.step).stat().st_mtime_ns
+    return _looked(str(ctx.run.path), ctx.step, changed, tuple(ctx.ids), tgt, place, layer, head, ctx.model)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _looked(
+    _path: str,
+    step: int,
+    changed: int,
+    src: tuple[int, ...],
+    tgt: tuple[int, ...],
+    place: str,
+    layer: int,
+    head: int,
+    _model: Transformer,
+) -> tuple[Steps, dict[str, float]]:
+    steps = steps_of(_model, src, tgt, place, layer, head)
+    return steps, errors(_model, steps, src, tgt)
+
+
+def described(ctx: LabContext, steps: Steps) -> dict[str, Any]:
+    """What the component must know beside the numbers."""
+    config, vocab = ctx.model.config, ctx.data.vocab
+    lines = {panel: LINES[panel] for panel in FORMULAS}
+    if steps.place.endswith("cross"):
+        lines["project"] = LINES["project_cross"]
+    return {
+        "n_layers": config.n_layers,
+        "n_heads": config.n_heads,
+        "d_model": config.d_model,
+        "d_k": config.d_k,
+        "divisor": steps.divisor,
+        "divisor_name": {"sqrt_d_k": f"√{config.d_k}", "sqrt_d_model": f"√{config.d_model}", "none": "1"}[config.scale],
+        "rotary": config.positions == "rotary" and not steps.place.endswith("cross"),
+        "alibi": config.positions == "alibi" and not steps.place.endswith("cross"),
+        "later": not steps.place.startswith("encoder.0"),
+        "norm": config.norm == "pre",
+        "two_inputs": steps.place.endswith("cross"),
+        "queries": [vocab.name(t) for t in steps.queries],
+        "keys": [vocab.name(t) for t in steps.keys],
+        "titles": {panel.id: _(panel.title) for panel in LAB.panels},
+        "code": {panel: code_line(*line) for panel, line in lines.items()},
+    }
+
+
+def code_line(thing: Any, needle: str) -> dict[str, str]:
+    """The real line of our source, and where it stands."""
+    lines, first = inspect.getsourcelines(thing)
+    number = next(first + n for n, line in enumerate(lines) if needle in line)
+    return {"at": f"{where(thing).split(':')[0]}:{number}", "text": source_lines(thing, needle).splitlines()[0].strip()}
+
+
+def arrays(steps: Steps, share: float | None) -> dict[str, Any]:
+    """The numbers of a head, packed."""
+    rows = max(1, MATRIX_LIMIT // (3 * steps.x_q.shape[1]))
+    tensors = {
+        name: getattr(steps, name)
+        for name in ("x_q", "x_k", "raw_q", "raw_k", "q", "k", "v", "products", "scores", "mask", "pattern", "z")
+    }
+    tensors |= {f"w_{n}": w[:rows] for n, w in zip("qkv", steps.weight, strict=True)}
+    tensors |= {f"b_{n}": b[None] for n, b in zip("qkv", steps.bias, strict=True)}
+    tensors["bias_ij"] = steps.bias_ij
+    for name in ("row", "token", "position", "input"):
+        tensors[f"q_{name}"] = getattr(steps.embedded_q, name)
+        tensors[f"k_{name}"] = getattr(steps.embedded_k, name)
+    if share is not None:
+        after = dropped(steps.pattern, share)
+        tensors |= {"kept": after.kept, "after": after.after}
+    return {
+        "arrays": {name: pack(tensor) for name, tensor in tensors.items()},
+        "dropped": None if share is None else {"share": share},
+    }
+
+
+def pack(tensor: Tensor) -> dict[str, Any]:
+    """A matrix for the browser: float32, little endian, base64."""
+    values = tensor.detach().cpu().float().numpy().astype("<f4")
+    return {"shape": list(values.shape), "data": base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()}
+
+
+def unpack(packed: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """`pack` undone."""
+    return np.frombuffer(base64.b64decode(packed["data"]), "<f4").reshape(packed["shape"])
+
+
+# ---- The formulas with this model's numbers, as LaTeX ---------------------------------------------------------------
+
+
+def number(x: Tensor | float) -> str:
+    """Three decimals, negative numbers in brackets."""
+    text = f"{float(x):.3f}"
+    return f"({text})" if text.startswith("-") else text
+
+
+def products(a: Tensor, b: Tensor, most: int = 4) -> str:
+    """ "0.1 · 0.5 + 0.3 · (-0.2) + …" """
+    terms = [rf"{number(x)}\cdot{number(y)}" for x, y in zip(a[:most], b[:most], strict=True)]
+    return " + ".join(terms) + (r" + \dots" if len(a) > most else "")
+
+
+def embed_numbers(s: Steps, v: dict[str, Any]) -> str:
+    part, t = (s.embedded_k, v["j"]) if v["side"] == "k" and s.place.endswith("cross") else (s.embedded_q, v["i"])
+    c, d = v["c"], s.x_q.shape[1]
+    row, position, total = (x[t, c] for x in (part.row, part.position, part.input))
+    return rf"x_{{{t + 1},{c + 1}}} = \sqrt{{{d}}}\cdot{number(row)} + {number(position)} = {number(total)}"
+
+
+def project_numbers(s: Steps, v: dict[str, Any]) -> str:
+    n = "qkv".index(v["part"])
+    t, x = (v["i"], s.x_q) if n == 0 else (v["j"], s.x_k)
+    f = v["f"]
+    out = (s.raw_q, s.raw_k, s.v)[n][t, f]
+    line = (
+        rf"{v['part']}_{{{t + 1},{f + 1}}} = {products(x[t], s.weight[n][f])} + {number(s.bias[n][f])} = {number(out)}"
+    )
+    turned = (s.q, s.k, s.v)[n][t, f]
+    return (
+        line if n == 2 or torch_equal(turned, out) else line + rf"\ \xrightarrow{{\text{{rotary}}}}\ {number(turned)}"
+    )
+
+
+def torch_equal(a: Tensor, b: Tensor) -> bool:
+    return abs(float(a) - float(b)) < 1e-6
+
+
+def score_numbers(s: Steps, v: dict[str, Any]) -> str:
+    i, j = v["i"], v["j"]
+    return rf"q_{{{i + 1}}}\cdot k_{{{j + 1}}} = {products(s.q[i], s.k[j])} = {number(s.products[i, j])}"
+
+
+def scale_numbers(s: Steps, v: dict[str, Any]) -> str:
+    i, j = v["i"], v["j"]
+    added = f" + {number(s.bias_ij[i, j])}" if bool(s.bias_ij.any()) else ""
+    return rf"s_{{{i + 1},{j + 1}}} = \frac{{{number(s.products[i, j])}}}{{{s.divisor:.3f}}}{added} = {number(s.scores[i, j])}"
+
+
+def mask_numbers(s: Steps, v: dict[str, Any]) -> str:
+    i, j = v["i"], v["j"]
+    free = bool(s.mask[i, j])
+    added, left = ("0", number(s.scores[i, j])) if free else (r"(-\infty)", r"-\infty")
+    return rf"s'_{{{i + 1},{j + 1}}} = {number(s.scores[i, j])} + {added} = {left}"
+
+
+def softmax_numbers(s: Steps, v: dict[str, Any]) -> str:
+    i, j = v["i"], v["j"]
+    row = s.scores[i].masked_fill(~s.mask[i], float("-inf"))
+    power = number(row[j]).strip("()") if bool(s.mask[i, j]) else r"-\infty"
+    free = [number(x).strip("()") for x in row[s.mask[i]][:3]]
+    below = " + ".join(f"e^{{{x}}}" for x in free) + (r" + \dots" if int(s.mask[i].sum()) > 3 else "")
+    return rf"a_{{{i + 1},{j + 1}}} = \frac{{e^{{{power}}}}}{{{below}}} = {number(s.pattern[i, j])} \qquad \sum_j a_{{{i + 1},j}} = {float(s.pattern[i].sum()):.6f}"
+
+
+def weigh_numbers(s: Steps, v: dict[str, Any]) -> str:
+    i, f = v["i"], v["f"]
+    return rf"z_{{{i + 1},{f + 1}}} = {products(s.pattern[i], s.v[:, f])} = {number(s.z[i, f])}"
+
+
+FORMULAS: dict[str, Callable[[Steps, dict[str, Any]], str]] = {
+    "embed": embed_numbers,
+    "project": project_numbers,
+    "score": score_numbers,
+    "scale": scale_numbers,
+    "mask": mask_numbers,
+    "softmax": softmax_numbers,
+    "weigh": weigh_numbers,
+}
+
+
+# ---- 512 · 8 · 64 ---------------------------------------------------------------------------------------------------
+
+
+def draw_shapes(ctx: LabContext, p: PanelView) -> None:
+    """Panel 8: the shapes of a whole attention, and one wide projection against many narrow ones."""
+    config = ctx.model.config
+    d, heads = PAPER
+    sizes = {
+        "paper": f"{d} · {heads} · {d // heads}",
+        "own": _("this model: {d} · {heads} · {width}").format(
+            d=config.d_model, heads=config.n_heads, width=config.d_k
+        ),
+    }
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        preset = ctx.choose(
+            "size",
+            _("d_model · heads · d_k"),
+            sizes,
+            help=_("The sizes of the paper (an untrained layer, random input), or those of your run on your input."),
+        )
+        mistake = ctx.mistakes([SLICED], "cut")
+    shapes = walked(ctx, preset)
+    stage = ctx.url("stage", STAGES[0], STAGES)
+    seen = st.session_state.setdefault("lab.attention.stages", set())
+    key = "lab.attention.shapes"
+
+    def go() -> None:
+        chosen = str(st.session_state[key].stage)
+        if chosen in STAGES:
+            ctx.put("stage", chosen)
+            seen.add(chosen)
+            if seen >= set(STAGES[1:]):
+                p.done()
+
+    component("shapes")(
+        key=key,
+        data={
+            **{"d": shapes.d_model, "heads": shapes.heads, "width": shapes.d_k, "tokens": shapes.tokens},
+            "shape": {name: list(shape) for name, shape in shapes.shape.items()},
+            "stages": [stage_text(name, shapes) for name in STAGES],
+            "stage": stage,
+            "sliced": mistake == SLICED.id,
+            "figures": figures(shapes, mistake == SLICED.id),
+            "look": palette(),
+            "t": {
+                "token": _("token"),
+                "tokens": _("tokens"),
+                "head": _("head {n}"),
+                "next": _("Next stage"),
+                "again": _("From the start"),
+            },
+        },
+        on_stage_change=go,
+    )
+    p.numbers(
+        rf"d_k = \frac{{{shapes.d_model}}}{{{shapes.heads}}} = {shapes.d_k} \qquad "
+        rf"\max \bigl| \text{{wide, split}} - \text{{narrow}} \bigr| = {shapes.narrow:.1e}"
+    )
+    p.checked(max(shapes.error, shapes.narrow))
+
+
+def walked(ctx: LabContext, preset: str) -> Shapes:
+    if preset == "paper":
+        return _paper(len(ctx.ids))
+    first = steps_of(ctx.model, ctx.ids, decoder_input(ctx), "encoder", 0, 0)
+    return walk(ctx.model.attention("encoder.0.self"), first.x_q)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _paper(tokens: int) -> Shapes:
+    return walk(*paper(tokens))
+
+
+def stage_text(name: str, s: Shapes) -> dict[str, Any]:
+    """A stage of the walk: its name, its shape in numbers, a sentence, its line of source."""
+    title, sentence = {
+        "input": (_("Input"), _("One row per token, {d} numbers wide. All heads read all of it.")),
+        "projected": (
+            _("Project"),
+            _("One product with a matrix of {d} × {wide} makes queries, keys and values of all heads at once."),
+        ),
+        "split": (
+            _("Split"),
+            _(
+                "The width is cut into {heads} slices of {width}: a query, key and value per head. No number changes, only the shape."
+            ),
+        ),
+        "attend": (
+            _("Attend"),
+            _(
+                "Each head scores, masks, weighs and adds on its own: {heads} maps of {tokens} × {tokens}, then z of width {width}."
+            ),
+        ),
+        "merge": (
+            _("Merge and project"),
+            _(
+                "The {heads} slices are laid side by side again, {d} wide, and one more matrix of {d} × {d} mixes what the heads found."
+            ),
+        ),
+    }[name]
+    values = {"d": s.d_model, "wide": 3 * s.d_model, "heads": s.heads, "width": s.d_k, "tokens": s.tokens}
+    return {"id": name, "title": title, "text": sentence.format(**values), "code": code_line(*LINES[name])}
+
+
+def figures(s: Shapes, sliced: bool) -> list[dict[str, Any]]:
+    """Measured: is it the same, and how many weights does it take?"""
+    right = {
+        "title": _("one wide projection, then split"),
+        "against": _("{heads} narrow projections, one a head").format(heads=s.heads),
+        "difference": s.narrow,
+        "weights": s.weights,
+        "same": True,
+    }
+    wrong = {
+        "title": _("x sliced first, then projected"),
+        "against": _("one wide projection, then split"),
+        "difference": s.sliced,
+        "weights": s.weights_sliced,
+        "same": False,
+    }
+    sentence = _("{title} against {against}: largest difference {difference}")
+    count = _("{weights} weights in W_Q, W_K, W_V; each head sees {seen} of {d} numbers of a token")
+    rows = []
+    for figure in (right, wrong) if sliced else (right,):
+        seen = s.d_model if figure["same"] else s.d_k
+        rows.append(
+            {
+                "same": figure["same"],
+                "text": sentence.format(
+                    title=figure["title"], against=figure["against"], difference=f"{figure['difference']:.1e}"
+                ),
+                "count": count.format(weights=f"{figure['weights']:,}", seen=seen, d=s.d_model),
+            }
+        )
+    return rows
+
+
+def texts() -> dict[str, str]:
+    """Everything the component of panels 1 to 7 says."""
+    return {
+        "where": _("Which attention"),
+        "encoder": _("Encoder self"),
+        "decoder": _("Decoder self"),
+        "cross": _("Cross"),
+        "encoder_help": _("Each source token asks, every source token answers."),
+        "decoder_help": _("Each position of the output asks, the output written so far answers."),
+        "cross_help": _("Each position of the output asks, the encoder's memory of the source answers."),
+        "layer": _("layer"),
+        "head": _("head"),
+        "query": _("query"),
+        "key": _("key"),
+        "value": _("value"),
+        "weight": _("weight"),
+        "input": _("input x"),
+        "side": _("Whose input"),
+        "side_q": _("the query's token (target)"),
+        "side_k": _("the key's token (source)"),
+        "row_of": _("row of {token} · √d"),
+        "position_of": _("+ position {n}"),
+        "op_mask": _("blocked → −∞"),
+        "op_softmax": _("each row adds up to 1"),
+        "blocked": _("blocked by the mask"),
+        "times": _("q · k, each"),
+        "reads": _("{name} of token {token}"),
+        "bias": _("bias"),
+        "turned": _("rotary positions turn it into {value}"),
+        "not_sent": _("(this matrix is too large to be shown whole)"),
+        "more": _("{n} more: {value}"),
+        "contributions": _("contributions a · v: one row a key, one column a feature"),
+        "running": _("running sum of feature {f}"),
+        "sum": _("sum"),
+        "line_product": _("q · k"),
+        "line_divisor": _("divisor, the same everywhere"),
+        "line_alibi": _("ALiBi: further away, less"),
+        "line_score": _("score"),
+        "line_allowed": _("may be seen?"),
+        "line_masked": _("score after the mask"),
+        "line_less": _("minus the largest of the row"),
+        "line_exp": _("e to that power"),
+        "line_weight": _("weight = that ÷ Σ"),
+        "line_kept": _("kept by dropout?"),
+        "line_after": _("÷ {share}, as training sees it"),
+        "may": _("may be seen"),
+        "may_not": _("blocked: softmax will give it exactly 0"),
+        "model_same": _("the model has {value}"),
+        "model_differs": _("the model has {value}"),
+        "what_embed": _(
+            "The table's row for this token, multiplied by √d, plus the pattern of its place. What enters the stack is their sum."
+        ),
+        "what_embed_later": _("(What the chosen layer reads is what the layers before it have made of this.)"),
+        "what_project_norm": _("Before each layer, LayerNorm brings x to a common size."),
+        "what_project": _(
+            "x is what this layer reads. Every row of a matrix W makes one number: multiply it with x, number by number, and add. "
+            "Blue and orange are negative and positive."
+        ),
+        "what_score": _("Query {i} against key {j}: {d} products, then their sum."),
+        "what_scale": _("The row of query {i}: every product is divided by {divisor}."),
+        "what_mask": _("The row of query {i}: which keys may it see?"),
+        "what_softmax": _(
+            "The row of query {i}. Taking off the largest score changes no weight and keeps the powers small."
+        ),
+        "what_weigh": _("What query {i} takes from each of {n} keys. Blue is negative, orange positive."),
+        "what_dropout": _(
+            "The same row as training would see it, with dropout {share}: what is kept is divided by what share is kept."
+        ),
+    }
