@@ -5,6 +5,8 @@ can be held against it too. Projections are plain matrix products; nothing of at
 from traced embeddings, which `recompute.embedding` checks.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -48,37 +50,41 @@ def attention(model: Transformer, place: str, x: Tensor, other: Tensor, mask: Te
     return product(torch.cat(heads, -1), module.out.weight, module.out.bias)
 
 
-def block(model: Transformer, name: str, x: Tensor, masks: dict[str, Tensor], memory: Tensor | None) -> Tensor:
-    """One block, `name` as in traces ("decoder.0"); masks by the names of its attentions. x (T, d) -> (T, d)"""
+def parts(
+    model: Transformer, name: str, x: Tensor, masks: dict[str, Tensor], memory: Tensor | None
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """The parts of one block in their order: place ("decoder.0.cross", "decoder.0.ffn"), what it adds, the stream after it.
+
+    `name` as in traces ("decoder.0"); masks by the names of its attentions. x (T, d)
+    """
     stack, layer = name.split(".")
-    parts: Block = model.block(stack, int(layer))
-    pre, norms = model.config.norm == "pre", iter(parts.norms)
+    block: Block = model.block(stack, int(layer))
+    pre, norms = model.config.norm == "pre", iter(block.norms)
 
     def normed(x: Tensor, norm: nn.Module) -> Tensor:
         assert isinstance(norm, nn.LayerNorm)
         return layer_norm(x, norm.weight.detach(), norm.bias.detach())
 
-    kinds = ["self"] if memory is None else ["self", "cross"]
-    for kind in kinds:
+    for kind in ["self"] if memory is None else ["self", "cross"]:
         norm, place = next(norms), f"{name}.{kind}"
         y = normed(x, norm) if pre else x
-        other = memory if kind == "cross" and memory is not None else y
-        x = x + attention(model, place, y, other, masks[place])
-        x = x if pre else normed(x, norm)
+        added = attention(model, place, y, memory if kind == "cross" and memory is not None else y, masks[place])
+        x = x + added if pre else normed(x + added, norm)
+        yield place, added, x
     norm = next(norms)
-    hidden = product(normed(x, norm) if pre else x, parts.ffn.up.weight, parts.ffn.up.bias)
+    hidden = product(normed(x, norm) if pre else x, block.ffn.up.weight, block.ffn.up.bias)
     if model.config.activation == "relu":
         hidden = hidden.clamp(min=0)
     else:
         hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
-    x = x + product(hidden, parts.ffn.down.weight, parts.ffn.down.bias)
-    return x if pre else normed(x, norm)
+    added = product(hidden, block.ffn.down.weight, block.ffn.down.bias)
+    yield f"{name}.ffn", added, x + added if pre else normed(x + added, norm)
 
 
-def through(
+def stages(
     model: Transformer, trace: Trace, stack: str, x: Tensor, memory: Tensor | None = None, row: int = 0
-) -> Tensor:
-    """All blocks of a stack, with the masks that a traced pass used for its example `row`. x (T, d) -> (T, d)"""
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """`parts` of every block of a stack, with the masks that a traced pass used for its example `row`. x (T, d)"""
     x = x.double()
     masks = {
         name.removesuffix(".mask"): mask.expand(len(trace["embed.src"]), 1, *mask.shape[-2:])[row, 0]
@@ -88,7 +94,18 @@ def through(
     for place in masks:  # a padding mask has one row for all queries
         masks[place] = masks[place].expand(trace[f"{place}.scores"].shape[-2:])
     for i in range(model.config.n_layers):
-        x = block(model, f"{stack}.{i}", x, masks, memory)
+        for stage in parts(model, f"{stack}.{i}", x, masks, memory):
+            x = stage[2]
+            yield stage
+
+
+def through(
+    model: Transformer, trace: Trace, stack: str, x: Tensor, memory: Tensor | None = None, row: int = 0
+) -> Tensor:
+    """All blocks of a stack, with the masks that a traced pass used for its example `row`. x (T, d) -> (T, d)"""
+    for _, _, after in stages(model, trace, stack, x, memory, row):  # noqa: B007 - the last one leaves the stack
+        pass
+    x = after
     if model.config.norm == "pre":
         norm = model.encoder_norm if stack == "encoder" else model.decoder_norm
         assert isinstance(norm, nn.LayerNorm)
