@@ -13,6 +13,7 @@ from babel.messages.pofile import read_po, write_po
 from pydantic import BaseModel
 
 from core.config import RunConfig
+from core.lab.experiments import EXPERIMENTS
 from core.messages import MESSAGES
 from core.tasks import TASKS
 from playground.i18n import LANGUAGES, LOCALE
@@ -28,7 +29,8 @@ def used() -> dict[Message, list[str]]:
     """Every text a person may read, with the files it stands in.
 
     From calls of `_`, `N_` and `ngettext`, from `template=…` (errors made far from the page), and from what core keeps as
-    data: descriptions of settings, messages of the configuration, titles and explanations of tasks.
+    data: descriptions of settings, messages of the configuration, titles and explanations of
+    tasks, the texts of experiments.
     """
     found: dict[Message, list[str]] = {}
     for folder in FOLDERS:
@@ -45,6 +47,16 @@ def used() -> dict[Message, list[str]]:
     for task in TASKS.values():
         _add(found, task.title, "core/tasks.py")
         _add(found, task.explanation, "core/tasks.py")
+    for e in EXPERIMENTS.values():
+        for text in (
+            e.title,
+            e.question,
+            e.expect,
+            *e.options.values(),
+            *e.metrics.values(),
+            *(v.label for v in e.variants),
+        ):
+            _add(found, text, "core/lab/experiments.py")
     return found
 
 

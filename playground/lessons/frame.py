@@ -136,11 +136,19 @@ class LabContext:
             st.session_state[key] = now
         return key
 
-    def choose(self, name: str, label: str, options: Mapping[str, str], default: str = "", help: str = "") -> str:
-        """A segmented control over id -> text, in the URL."""
+    def choose(
+        self, name: str, label: str, options: Mapping[str, str], default: str = "", help: str = "", bare: bool = False
+    ) -> str:
+        """A segmented control over id -> text, in the URL. bare: the label is for screen readers only."""
         key = self.key(name, default or next(iter(options)), tuple(options))
         chosen = st.segmented_control(
-            label, list(options), format_func=lambda o: options[o], key=key, required=True, help=help or None
+            label,
+            list(options),
+            format_func=lambda o: options[o],
+            key=key,
+            required=True,
+            help=help or None,
+            label_visibility="collapsed" if bare else "visible",
         )
         self.put(name, chosen)
         return str(chosen)
@@ -182,8 +190,9 @@ class LabContext:
                 "depth",
                 _("How deep"),
                 {"idea": _("Idea"), "maths": _("Maths"), "code": _("Code")},
+                bare=True,
             )
-            proof = st.container(width="stretch")
+            proof = st.container(horizontal=True, gap="small")
         text = st.container()
         st.markdown(f"▶ **{_(panel.action)}**")
         try:
@@ -287,7 +296,13 @@ def prove(checks: Sequence[tuple[float, str, float]]) -> None:
         sentence = _("checked · max error {error}") if fine else _("differs · max error {error}")
         size = f"{error:.0e}".replace("e-0", "e-") if math.isfinite(error) and error else f"{error:g}"
         text = sentence.format(error=size)
-        st.markdown(f":{'green' if fine else 'red'}[{'✓' if fine else '✗'} {text}{f' · {what}' if what else ''}]")
+        st.markdown(
+            f":{'green' if fine else 'red'}[{'✓' if fine else '✗'} {text}{f' · {what}' if what else ''}]",
+            width="content",
+            help=_(
+                "Everything this panel shows is computed a second time by an independent route; this is the largest difference."
+            ),
+        )
 
 
 def predict(key: str, question: str, options: Mapping[str, str]) -> str | None:
