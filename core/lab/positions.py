@@ -42,17 +42,29 @@ def unit_step(length: int) -> float:
     return 1 / (length - 1)
 
 
-def requirements(kind: Positions, d_model: int = 64, short: int = 10, long: int = 20) -> dict[str, float]:
-    """The three wishes of the source, measured on the table.
+def wishes(short: Tensor, long: Tensor) -> dict[str, float]:
+    """The wishes of the source and what else decides, measured on the tables of a short and of a long sequence. (T, d_model)
 
-    distinct: smallest distance between two positions of a sequence (0 means that order is lost). same_step: largest change
-    of the distance between two neighbours when the sequence grows from short to long. bounded: largest feature at `long`
-    over the largest at `short`.
+    distinct: smallest distance between two positions (0: order is lost). same_step: largest change of the distance between
+    two neighbours when the sequence grows. bounded: largest feature of the long table over that of the short one.
+    even: largest step between neighbours over the smallest. kept: share that is left once LayerNorm has subtracted the
+    mean over features. beyond: how far a feature leaves the range that it had in the short table.
     """
-    a, b = table(kind, short, d_model, torch.float64), table(kind, long, d_model, torch.float64)
-    apart = torch.cdist(a, a) + torch.eye(short, dtype=torch.float64) * 1e9
+    n, steps = len(short), long.diff(dim=0).norm(dim=1)
+    apart = torch.cdist(short, short, compute_mode="donot_use_mm_for_euclid_dist")
+    apart = apart + torch.eye(n, dtype=short.dtype) * 1e9
+    centred = short - short.mean(dim=1, keepdim=True)
+    over, under = long - short.amax(0), short.amin(0) - long
     return {
-        "distinct": min(apart.min().item(), 1e9),
-        "same_step": (a.diff(dim=0).norm(dim=1) - b[:short].diff(dim=0).norm(dim=1)).abs().max().item(),
-        "bounded": (b.abs().max() / a.abs().max().clamp(min=1e-12)).item(),
+        "distinct": apart.min().item(),
+        "same_step": (short.diff(dim=0).norm(dim=1) - steps[: n - 1]).abs().max().item(),
+        "bounded": (long.abs().max() / short.abs().max().clamp(min=1e-12)).item(),
+        "even": (steps.max() / steps.min().clamp(min=1e-12)).item(),
+        "kept": (centred.norm() / short.norm().clamp(min=1e-12)).item(),
+        "beyond": torch.maximum(over, under).clamp(min=0).max().item(),
     }
+
+
+def requirements(kind: Positions, d_model: int = 64, short: int = 10, long: int = 20) -> dict[str, float]:
+    """`wishes` of a fixed encoding."""
+    return wishes(table(kind, short, d_model, torch.float64), table(kind, long, d_model, torch.float64))
