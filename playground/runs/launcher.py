@@ -369,7 +369,9 @@ class Launcher:
         run, worker.run = worker.run, None
         if run is not None and not self._closed and run.path.is_dir():
             status = run.written_status()
-            if worker.ready and not worker.started:  # it was dead already when it got the run
+            dead_before = worker.ready and not worker.started
+            left_in_a_long_step = code == 0 and worker.go_on  # and somebody resumed meanwhile; see Training._watch
+            if dead_before or (left_in_a_long_step and self._wanted(run)):
                 with suppress(OSError):
                     self._enqueue(run, worker.owner)
             elif status.state in ("queued", "running"):

@@ -146,12 +146,9 @@ class Training:
             return self._loop()
 
     def _loop(self) -> str:
-        trainer, clock = self.trainer, monotonic()
+        trainer, self.clock = self.trainer, monotonic()
         while True:
-            now = monotonic()
-            if not self.paused:
-                self.seconds += now - clock
-            clock = now
+            now = self._tick()
             if now >= self.next_poll:
                 self._poll()
             if self.stop:
@@ -180,13 +177,22 @@ class Training:
                 self.checkpoints.checkpoint()  # the weights are still those of the last good step
                 raise
             self.step = record.step
-            self._write(log.line(record, self.seconds + monotonic() - now))
+            now = self._tick()
+            self._write(log.line(record, self.seconds))
             if self.on_record is not None:
                 self.on_record(record)
             self.checkpoints.after_step()
             self.prober.look()
             if now >= self.next_status:
                 self._show("running")
+
+    def _tick(self) -> float:
+        """Count the time since the last look at the clock as training, unless the run is paused. Returns now."""
+        now = monotonic()
+        if not self.paused:
+            self.seconds += now - self.clock
+        self.clock = now
+        return now
 
     def _pause(self) -> None:
         self.paused = True
