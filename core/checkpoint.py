@@ -16,6 +16,8 @@ from core.config import ModelConfig, RunConfig
 from core.model import Transformer, parameter_counts
 from core.train import TrainingState
 
+UMASK = os.umask(0o022)  # it can only be read by setting it
+os.umask(UMASK)
 HEADER_LIMIT = 4 * 2**20  # bytes; a header describes each tensor in about 100
 
 
@@ -31,6 +33,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
