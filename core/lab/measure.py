@@ -1,5 +1,6 @@
 """Measurements on a model: who influences whom, what padding changes, what each layer would say, what parallel training saves."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,27 +47,37 @@ def padded(batch: Batch, pads: int) -> Batch:
 
 @dataclass(frozen=True)
 class ScoreStatistics:
-    """Of random q·k: standard deviation, softmax entropy (bits) and gradient norm through softmax, and the scores themselves."""
+    """Of random scores (rows, keys): their standard deviation, and of softmax over the keys of each row the mean entropy
+    (bits), the mean gradient, and the gradients (rows,): Frobenius norms of ∂ softmax / ∂ scores."""
 
     std: float
     entropy: float
     gradient: float
     scores: Tensor
+    gradients: Tensor
 
 
-def score_statistics(d_k: int, scale: float, rows: int = 512, keys: int = 16, seed: int = 0) -> ScoreStatistics:
-    """q and k of independent standard normal features, as Vaswani et al. 2017, footnote 4, suppose them.
-
-    std of q·k is √d_k. The gradient is the mean Frobenius norm of ∂ softmax / ∂ scores.
-    """
+def random_vectors(d_k: int, rows: int = 512, keys: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Queries (rows, 1, d_k) and keys (rows, keys, d_k) of independent standard normal features, in float64."""
     generator = torch.Generator().manual_seed(seed)
     q = torch.randn(rows, 1, d_k, generator=generator, dtype=torch.float64)
     k = torch.randn(rows, keys, d_k, generator=generator, dtype=torch.float64)
-    scores = (q * k).sum(-1) * scale  # (rows, keys)
+    return q, k
+
+
+def score_statistics(d_k: int, scale: float, rows: int = 512, keys: int = 16, seed: int = 0) -> ScoreStatistics:
+    """Of random vectors, as Vaswani et al. 2017, footnote 4, suppose them: std of q·k is √d_k."""
+    q, k = random_vectors(d_k, rows, keys, seed)
+    return statistics_of((q * k).sum(-1) * scale)
+
+
+def statistics_of(scores: Tensor) -> ScoreStatistics:
+    """scores (rows, keys), float64."""
     p = scores.softmax(-1)
-    jacobian = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
-    bits = -torch.special.xlogy(p, p).sum(-1).mean() / torch.log(torch.tensor(2.0))
-    return ScoreStatistics(scores.std().item(), bits.item(), jacobian.flatten(1).norm(dim=1).mean().item(), scores)
+    jacobian = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]  # (rows, keys, keys)
+    gradients = jacobian.flatten(1).norm(dim=1)
+    bits = -torch.special.xlogy(p, p).sum(-1).mean() / math.log(2)
+    return ScoreStatistics(scores.std().item(), bits.item(), gradients.mean().item(), scores, gradients)
 
 
 def instead(x: Tensor) -> Edit:
