@@ -1,0 +1,25 @@
+// Strings side by side: each cell is a text, or tokens of which the wrong and the missing ones are marked.
+
+export default function ({ data, parentElement }) {
+  const root = parentElement.querySelector(".root"), [head, body] = root.querySelector("table").children;
+  roles(root, data.look);
+  root.style.setProperty("--height", `${data.height}px`);
+  head.replaceChildren(); body.replaceChildren();
+  const titles = add(head, "tr");
+  for (const column of data.columns) add(titles, "th", { scope: "col" }, column);
+  for (const row of data.rows) {
+    const line = add(body, "tr");
+    for (const cell of row) {
+      const td = add(line, "td");
+      if (cell.text !== undefined) { setText(td, cell.text); continue; }
+      if (cell.right !== undefined) {
+        const mark = add(td, "span", { class: `verdict ${cell.right ? "right" : "wrong"}` }, cell.right ? "✓" : "✗");
+        setAttr(mark, "aria-label", cell.right ? data.t.right : data.t.wrong);
+      }
+      const marks = cell.marks ?? [];
+      chips(add(td, "span"), cell.tokens, { marks, titles: cell.tokens.map((token, i) =>
+        `${i + 1}: ${token}${marks[i] ? ` · ${data.t[marks[i]]}` : ""}`) });
+    }
+  }
+  root.scrollTop = 0;
+}
