@@ -17,7 +17,7 @@ export default function ({ data, parentElement }) {
         setAttr(mark, "aria-label", cell.right ? data.t.right : data.t.wrong);
       }
       const marks = cell.marks ?? [];
-      chips(add(td, "span"), cell.tokens, { marks, titles: cell.tokens.map((token, i) =>
+      chips(add(td, "span"), cell.tokens, { marks, size: 16, titles: cell.tokens.map((token, i) =>
         `${i + 1}: ${token}${marks[i] ? ` · ${data.t[marks[i]]}` : ""}`) });
     }
   }

@@ -49,12 +49,13 @@ def grid(ctx: LabContext, p: PanelView) -> None:
     if st.session_state.get("lab.heads.picked") == place:
         if found[head].bits <= sharpest.bits:
             p.done()
-            st.success(verdict(found[head], ideal, head), icon="✅")
+            said(True, verdict(found[head], ideal, head))
         else:
-            st.info(
+            said(
+                False,
                 _("Head {head} spreads over {bits} bits. Another one is sharper.").format(
                     head=head + 1, bits=f"{found[head].bits:.2f}"
-                )
+                ),
             )
     p.numbers(grid_numbers(pattern[head], found[head], place, ideal))
     p.checked(heads.looks_error(ctx.model, seen, place, found, head), _("patterns and scores"))
@@ -130,7 +131,7 @@ def knockout(ctx: LabContext, p: PanelView) -> None:
             chosen = sorted({h for h in told if type(h) is int and 0 <= h < n})
             ctx.put("out", ",".join(str(h + 1) for h in chosen))
 
-    left, right = st.columns([2, 3], gap="medium")
+    left, right = st.columns([1, 2], gap="medium")
     with left:
         component("knockout")(
             key=key,
@@ -165,7 +166,10 @@ def knockout(ctx: LabContext, p: PanelView) -> None:
             frame.reveal(
                 "heads.knockout",
                 "few" if share <= 0.05 else "some" if share <= 0.5 else "most",
-                _("Try the others, too: they are not equally needed. What a head looks at tells little about that."),
+                _(
+                    "Try the others, too: maps that look alike need not be equally important. A map shows where a head reads, not "
+                    "what it writes."
+                ),
                 options,
             )
     speak = [rf"z_{{{h + 1}}} W_O^{{({h + 1})}}" for h in range(n) if h not in out]
@@ -190,21 +194,23 @@ def some_heads(text: str) -> tuple[int, ...]:
 def show_strings(ctx: LabContext, before: Outcome, after: Outcome) -> None:
     """The strings that changed their fate, side by side."""
     batch, vocab = batch_of(ctx), ctx.data.vocab
+    chosen = heads.ordered(before, after)
+    answers = any(kind != "broken" for _i, kind in chosen)  # where the model was right before, the answer stands there
     rows = []
-    for i, _kind in heads.ordered(before, after):
+    for i, _kind in chosen:
         want = batch.tgt_out[i].tolist()
-        rows.append(
-            [
-                {"tokens": names(vocab, heads.until_end(batch.src[i].tolist()))},
-                {"tokens": names(vocab, heads.until_end(want))},
-                written(vocab, before.written[i].tolist(), want),
-                written(vocab, after.written[i].tolist(), want),
-            ]
-        )
+        row = [
+            {"tokens": names(vocab, heads.until_end(batch.src[i].tolist()))},
+            {"tokens": names(vocab, heads.until_end(want))},
+            written(vocab, before.written[i].tolist(), want),
+            written(vocab, after.written[i].tolist(), want),
+        ]
+        rows.append(row if answers else [row[0], *row[2:]])
     if not rows:
         st.caption(_("All {n} strings stay right: the other heads can do without it.").format(n=len(batch.src)))
         return
-    strings("strings", [_("input"), _("right answer"), _("with all heads"), _("without")], rows)
+    titles = [_("input"), _("right answer"), _("with all heads"), _("without")]
+    strings("strings", titles if answers else [titles[0], *titles[2:]], rows)
 
 
 def skip(ctx: LabContext, p: PanelView) -> None:
@@ -221,13 +227,13 @@ def skip(ctx: LabContext, p: PanelView) -> None:
     ways = {"plain": _("All heads speak"), "silent": _("All heads silenced"), "skip": _("Attention skipped")}
     if expected is None and ctx.url("way", "plain", tuple(ways)) == "plain":
         return
-    way = ctx.choose("way", _("What to do with this attention"), ways)
+    way = ctx.choose("way", _("What to do with this attention"), ways, bare=True)
     looked: set[str] = st.session_state.setdefault(f"lab.heads.looked.{stamp(ctx)}.{place}", set())
     looked.add(way)
     batch, before = batch_of(ctx), plain_outcome(ctx)
     edits = {"silent": lab.without_heads(place, range(n)), "skip": lab.skipping(ctx.model, place)}
     found = {"plain": before} | {w: edited_outcome(ctx, f"{place} {w}", edits[w]) for w in edits if w in looked}
-    left, right = st.columns([2, 3], gap="medium")
+    left, right = st.columns([1, 2], gap="medium")
     with left:
         vocab, want = ctx.data.vocab, list(example(ctx).writes)
         own = own_outputs(ctx, place)
@@ -323,18 +329,23 @@ def subspaces(ctx: LabContext, p: PanelView) -> None:
         if abs(float(overlap[g, h]) - float(overlap[best])) < 1e-9 and g != h:
             p.done()
             sentence = _(
-                "Right: heads {g} and {h} share {value}, against {chance} by chance. All others share less: each head has a "
-                "subspace nearly of its own."
+                "Right: no other pair shares more than heads {g} and {h}: {value}, against {chance} by chance."
             )
-            st.success(
-                sentence.format(g=g + 1, h=h + 1, value=f"{float(overlap[g, h]):.2f}", chance=f"{chance:.2f}"),
-                icon="✅",
+            more = (
+                _("Even these two work mostly in directions of their own.")
+                if float(overlap[g, h]) < 0.5
+                else _("These two do much of their work in the same directions.")
             )
+            value = f"{float(overlap[g, h]):.2f}"
+            said(True, f"{sentence.format(g=g + 1, h=h + 1, value=value, chance=f'{chance:.2f}')} {more}")
         else:
-            st.info(
+            said(
+                False,
                 _("A head always shares everything with itself; look beside the diagonal.")
                 if g == h
-                else _("These two share {value}. Another pair shares more.").format(value=f"{float(overlap[g, h]):.2f}")
+                else _("These two share {value}. Another pair shares more.").format(
+                    value=f"{float(overlap[g, h]):.2f}"
+                ),
             )
     terms = [f"{s:.2f}" for s in shares]
     terms = terms if d_k <= 8 else [*terms[:4], r"\dots", terms[-1]]
@@ -433,6 +444,11 @@ def strings(key: str, columns: list[str], rows: list[list[dict[str, Any]]], heig
             "t": {"right": _("right"), "wrong": _("wrong"), "missing": _("missing")},
         },
     )
+
+
+def said(right: bool, text: str) -> None:
+    """What the page says to a click."""
+    st.markdown(f":{'green' if right else 'blue'}[{'✓' if right else '→'} {text}]")
 
 
 def figures(*cells: tuple[str, str, str]) -> None:
