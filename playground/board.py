@@ -194,7 +194,7 @@ def labels() -> dict[str, Any]:
         "thumb_alt": _("{name}, step {step}: largest weight of a row {peak} on average"),
         "curves": _("Training"),
         "table": _("Table"),
-        "step": _("Step"),
+        "step": _("Training step"),
         "step_axis": _("step"),
         "loss": _("Loss"),
         "loss_unit": _("nats per token"),
