@@ -27,7 +27,8 @@ class Steps {
     this.resized.observe(this.$(".row"));
     this.fit = () => {
       const top = root.getBoundingClientRect().top + (root.closest("[data-testid=stMain]")?.scrollTop ?? 0);
-      const room = window.innerHeight - Math.min(Math.max(0, top), 420) - 400;
+      const low = window.innerHeight < 860, room = window.innerHeight - Math.min(Math.max(0, top), 420) - (low ? 368 : 400);
+      root.style.setProperty("--map", low ? "100px" : "128px");
       root.style.setProperty("--room", `${Math.max(150, Math.min(360, room))}px`);
     };
     window.addEventListener("resize", this.fit);
@@ -393,7 +394,7 @@ class Steps {
       const tr = add(body, "tr", {});
       add(tr, "th", { scope: "row" }, line.name);
       data.keys.forEach((_, j) => {
-        const value = line.value(j), text = typeof value === "number" ? (Number.isFinite(value) ? three(value) : "−∞") : value;
+        const value = line.value(j), text = typeof value === "number" ? (Number.isFinite(value) ? cellText(value) : "−∞") : value;
         const no = line.no ? !line.no(j) : !Number.isFinite(typeof value === "number" ? value : 0);
         const td = add(tr, "td", { class: [j === view.j ? "at" : "", no ? "no" : "", line.bad?.(j) ? "bad" : ""].join(" ").trim(), title: typeof value === "number" ? exact(value) : text }, text);
         if (line.table && !no) {

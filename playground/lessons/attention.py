@@ -1,6 +1,6 @@
 """Lab 1, "Attention, step by step": its texts (S1 to S6, S15). The numbers are in attention_steps.py and attention_shapes.py."""
 
-from core.attention import MultiHeadAttention, attend, causal_mask, padding_mask
+from core.attention import MultiHeadAttention, attend, causal_mask
 from core.config import ModelConfig
 from core.model import Block, Embedding
 from playground.i18n import N_
@@ -58,7 +58,7 @@ MASK = Panel(
         "Their scores become minus infinity, before softmax, so that nothing of them is left afterwards."
     ),
     maths=r"s'_{ij} = s_{ij} + m_{ij} \qquad m_{ij} = \begin{cases} 0 & j \text{ may be seen by } i \\ -\infty & \text{otherwise} \end{cases}",
-    code=((causal_mask, "return"), (padding_mask, "return"), (attend, "masked_fill(~seen, float")),
+    code=((causal_mask, "return"), (attend, "masked_fill(~seen, float")),
     action=N_("Choose Decoder self, then click a hatched cell: it lies to the right of the diagonal."),
 )
 SOFTMAX = Panel(
@@ -87,7 +87,7 @@ WEIGH = Panel(
 )
 SHAPES = Panel(
     id="shapes",
-    title="512 · 8 · 64",
+    title=N_("Shapes: 512 · 8 · 64"),
     idea=N_(
         "A layer has several heads. They are not made one by one: a single wide projection computes the vectors of all heads "
         "at once, and cutting its result into equal slices gives each head its own. Afterwards the slices are laid side by side again."

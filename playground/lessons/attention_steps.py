@@ -218,8 +218,11 @@ class Dropped:
     after: Tensor
 
 
-def dropped(pattern: Tensor, share: float, seed: int = 0) -> Dropped:
-    """Dropout with F.dropout on a head's weights: some become 0, the rest are divided by 1 - share."""
+def dropped(pattern: Tensor, share: float, seed: int = 3) -> Dropped:
+    """Dropout with F.dropout on a head's weights: some become 0, the rest are divided by 1 - share.
+
+    This seed keeps the first cell: under the causal mask all of the first query's weight lies there.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         after = F.dropout(pattern, share)
@@ -237,3 +240,19 @@ def dropped_error(pattern: Tensor, mine: Dropped) -> float:
         for row, keeps in zip(pattern.double(), mine.kept, strict=True)
     ]
     return (mine.after.double() - torch.tensor(again, dtype=torch.float64)).abs().max().item()
+
+
+def largest_after_dropout(
+    model: Transformer, src: Sequence[int], tgt: Sequence[int], share: float
+) -> tuple[tuple[str, int, int], tuple[int, int]]:
+    """Where in the whole model a weight is largest after dropout. -> (where, layer, head), (query, key), all from 0"""
+    trace = traced(model, src, tgt)
+    found = []
+    for where, name in PLACES.items():
+        for layer in range(model.config.n_layers):
+            for head, pattern in enumerate(trace[f"{name.format(layer)}.pattern"][0]):
+                after = dropped(pattern, share).after
+                best = int(after.argmax())
+                found.append((float(after.max()), (where, layer, head), divmod(best, after.shape[1])))
+    _size, place, cell = max(found)
+    return place, cell

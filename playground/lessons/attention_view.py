@@ -22,6 +22,7 @@ from playground.lessons.attention_steps import (
     dropped,
     dropped_error,
     errors,
+    largest_after_dropout,
     steps_of,
     target_of,
 )
@@ -43,6 +44,15 @@ def draw_step(ctx: LabContext, p: PanelView) -> None:
     if max(len(ctx.ids), len(tgt)) > LONGEST:
         st.info(_("This lab shows every single number: at most {n} tokens. Shorten the input.").format(n=LONGEST))
         return
+    body, below = st.container(), st.container()
+    share = None
+    if p.id == "softmax":
+        with below:
+            wrong = ctx.mistakes([DROPOUT])
+        share = (config.dropout or DROPOUT_SHARE) if wrong else None
+        if wrong != st.session_state.get(f"{KEY}.wrong") and share is not None:
+            show_largest(ctx, tgt, share)
+        st.session_state[f"{KEY}.wrong"] = wrong
     place = ctx.url("where", "encoder", tuple(PLACES))
     layer = ctx.url("layer", 1, tuple(range(1, config.n_layers + 1))) - 1
     head = ctx.url("head", 1, tuple(range(1, config.n_heads + 1))) - 1
@@ -55,25 +65,30 @@ def draw_step(ctx: LabContext, p: PanelView) -> None:
         **{"panel": p.id, "where": place, "layer": layer, "head": head, "i": i, "j": j, "f": f, "c": c},
         **{"side": ctx.url("side", "q", ("q", "k")), "part": ctx.url("part", "q", ("q", "k", "v"))},
     }
-    share = None
-    if p.id == "softmax" and ctx.mistakes([DROPOUT]) == DROPOUT.id:
-        share = config.dropout or DROPOUT_SHARE
-        p.checked(dropped_error(steps.pattern, dropped(steps.pattern, share)), _("after dropout"))
-    component("steps")(
-        key=KEY,
-        data={
-            "seq": st.session_state.get(f"{KEY}.seq"),
-            "view": view,
-            "numbers_key": json.dumps([ctx.run.id, ctx.step, ctx.ids, tgt, place, layer, head, share]),
-            **described(ctx, steps),
-            **arrays(steps, share),
-            "look": palette(),
-            "t": texts(),
-        },
-        on_view_change=follow(ctx),
-    )
+    with body:
+        component("steps")(
+            key=KEY,
+            data={
+                "seq": st.session_state.get(f"{KEY}.seq"),
+                "view": view,
+                "numbers_key": json.dumps([ctx.run.id, ctx.step, ctx.ids, tgt, place, layer, head, share]),
+                **described(ctx, steps),
+                **arrays(steps, share),
+                "look": palette(),
+                "t": texts(),
+            },
+            on_view_change=follow(ctx),
+        )
     p.numbers(FORMULAS[p.id](steps, view))
-    p.checked(found[p.id])
+    again = dropped_error(steps.pattern, dropped(steps.pattern, share)) if share is not None else 0.0
+    p.checked(max(found[p.id], again))
+
+
+def show_largest(ctx: LabContext, tgt: tuple[int, ...], share: float) -> None:
+    """Go where dropout makes the largest weight: one click must show the mistake, whatever head was chosen before."""
+    (where_, layer, head), (i, j) = largest_after_dropout(ctx.model, ctx.ids, tgt, share)
+    for name, value in (("where", where_), ("layer", layer + 1), ("head", head + 1), ("cell", f"{i + 1},{j + 1}")):
+        ctx.put(name, value)
 
 
 def decoder_input(ctx: LabContext) -> tuple[int, ...]:
@@ -94,26 +109,33 @@ def cell_of(n_queries: int, n_keys: int) -> Callable[[str], tuple[int, int]]:
     return read
 
 
+def told(text: object) -> tuple[dict[str, str], str, set[str]] | None:
+    """What the component reports: values for the URL, the number of the report, panels done. None: not of that form.
+
+    The browser is outside, too; the values themselves are checked where they are read.
+    """
+    try:
+        view = json.loads(str(text))
+        numbers = {"layer": "layer", "head": "head", "feature": "f", "number": "c"}
+        values = {name: str(int(view[key]) + 1) for name, key in numbers.items()}
+        values["cell"] = f"{int(view['i']) + 1},{int(view['j']) + 1}"
+        values |= {name: str(view[name])[:12] for name in ("where", "side", "part", "panel")}
+        done = set(map(str, view["did"])) & {panel.id for panel in LAB.panels}
+        report = str(view["seq"])[:40]
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return (values, report, done) if values["panel"] in FORMULAS and values["where"] in PLACES else None
+
+
 def follow(ctx: LabContext) -> Callable[[], None]:
-    """What to do when the component reports a view. The browser is outside: only what fits its form is kept, and the
-    values themselves are checked where they are read."""
+    """What to do when the component reports a view."""
 
     def keep() -> None:
-        try:
-            told = json.loads(str(st.session_state[KEY].view))
-            cell = f"{int(told['i']) + 1},{int(told['j']) + 1}"
-            numbers = {"layer": "layer", "head": "head", "feature": "f", "number": "c"}
-            values = {name: str(int(told[key]) + 1) for name, key in numbers.items()} | {"cell": cell}
-            words = {name: str(told[name])[:12] for name in ("where", "side", "part", "panel")}
-            seq, did = str(told["seq"])[:40], {str(name) for name in told["did"]}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return
-        if words["panel"] not in LINES or words["where"] not in PLACES:
-            return
-        for name, value in (values | words).items():
-            ctx.put(name, value)
-        st.session_state[f"{KEY}.seq"] = seq
-        ticks(LAB.id).update(did & {panel.id for panel in LAB.panels})
+        if report := told(st.session_state[KEY].view):
+            values, st.session_state[f"{KEY}.seq"], done = report
+            for name, value in values.items():
+                ctx.put(name, value)
+            ticks(LAB.id).update(done)
 
     return keep
 
@@ -344,7 +366,7 @@ def draw_shapes(ctx: LabContext, p: PanelView) -> None:
     )
     p.numbers(
         rf"d_k = \frac{{{shapes.d_model}}}{{{shapes.heads}}} = {shapes.d_k} \qquad "
-        rf"\max \bigl| \text{{wide, split}} - \text{{narrow}} \bigr| = {shapes.narrow:.1e}"
+        rf"\max \bigl| \text{{wide, split}} - \text{{narrow}} \bigr| = \text{{{size(shapes.narrow)}}}"
     )
     p.checked(max(shapes.error, shapes.narrow))
 
@@ -394,35 +416,26 @@ def stage_text(name: str, s: Shapes) -> dict[str, Any]:
 
 def figures(s: Shapes, sliced: bool) -> list[dict[str, Any]]:
     """Measured: is it the same, and how many weights does it take?"""
-    right = {
-        "title": _("one wide projection, then split"),
-        "against": _("{heads} narrow projections, one a head").format(heads=s.heads),
-        "difference": s.narrow,
-        "weights": s.weights,
-        "same": True,
-    }
-    wrong = {
-        "title": _("x sliced first, then projected"),
-        "against": _("one wide projection, then split"),
-        "difference": s.sliced,
-        "weights": s.weights_sliced,
-        "same": False,
-    }
+    wide = _("one wide projection, then split")
+    narrow = _("{heads} narrow projections, one a head").format(heads=s.heads)
+    rows = [(True, wide, narrow, s.narrow, s.weights, s.d_model)]
+    if sliced:
+        rows.append((False, _("x sliced first, then projected"), wide, s.sliced, s.weights_sliced, s.d_k))
     sentence = _("{title} against {against}: largest difference {difference}")
     count = _("{weights} weights in W_Q, W_K, W_V; each head sees {seen} of {d} numbers of a token")
-    rows = []
-    for figure in (right, wrong) if sliced else (right,):
-        seen = s.d_model if figure["same"] else s.d_k
-        rows.append(
-            {
-                "same": figure["same"],
-                "text": sentence.format(
-                    title=figure["title"], against=figure["against"], difference=f"{figure['difference']:.1e}"
-                ),
-                "count": count.format(weights=f"{figure['weights']:,}", seen=seen, d=s.d_model),
-            }
-        )
-    return rows
+    return [
+        {
+            "same": same,
+            "text": sentence.format(title=title, against=against, difference=size(difference)),
+            "count": count.format(weights=f"{weights:,}", seen=seen, d=s.d_model),
+        }
+        for same, title, against, difference, weights, seen in rows
+    ]
+
+
+def size(x: float) -> str:
+    """A difference to read: 0, 6e-7, 2.54."""
+    return "0" if x == 0 else f"{x:.3g}" if x >= 0.01 else f"{x:.0e}".replace("e-0", "e-")
 
 
 def texts() -> dict[str, str]:
