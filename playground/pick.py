@@ -33,7 +33,7 @@ def choose_run(label: str | None = None) -> Run:
         index=list(runs).index(now.id),
         format_func=lambda run_id: title(runs[run_id]),
         key=key,
-        on_change=lambda: state.set_run(st.session_state[key]),
+        on_change=lambda: state.set_run(st.session_state.get(key, now.id)),  # gone if another page was just chosen
         help=_("A run is one training of one model; the newest stands first."),
     )
     return runs[chosen]
