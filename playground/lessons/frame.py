@@ -175,7 +175,7 @@ class LabContext:
         )
         self.put(name, chosen or "")
         if chosen:
-            st.warning(_(known[chosen].look), icon="🔍")
+            st.warning(_(known[chosen].look), icon=":material/search:")
         return chosen
 
     @contextmanager
@@ -185,7 +185,7 @@ class LabContext:
         number = self.lab.panels.index(panel) + 1
         steps = st.container()
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            title = st.empty()
+            title = st.container(key="panel_title", width="content").empty()
             depth = self.choose(
                 "depth",
                 _("How deep"),
@@ -291,17 +291,19 @@ def explain(view: PanelView, depth: str) -> None:
 
 def prove(checks: Sequence[tuple[float, str, float]]) -> None:
     """ "checked · max error 3e-7", or the same in red."""
-    for error, what, limit in checks:
+    for place, (error, what, limit) in enumerate(checks, 1):
         fine = error <= limit  # False for NaN
         sentence = _("checked · max error {error}") if fine else _("differs · max error {error}")
         size = f"{error:.0e}".replace("e-0", "e-") if math.isfinite(error) and error else f"{error:g}"
-        text = sentence.format(error=size)
+        text = f"{'✓' if fine else '✗'} {sentence.format(error=size)}" + (f" · {what}" if what else "")
         st.markdown(
-            f":{'green' if fine else 'red'}[{'✓' if fine else '✗'} {text}{f' · {what}' if what else ''}]",
+            f":{'green' if fine else 'red'}[{text}]",
             width="content",
             help=_(
                 "Everything this panel shows is computed a second time by an independent route; this is the largest difference."
-            ),
+            )
+            if place == len(checks)
+            else None,
         )
 
 

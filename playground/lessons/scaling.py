@@ -147,6 +147,12 @@ def statistics(scores: Tensor) -> Statistics:
     return Statistics(found.std, found.entropy, largest, found.gradients.quantile(0.5).item(), silent)
 
 
+def gradients(d_k: int, name: str, seed: int) -> np.ndarray:
+    """The gradient norm of each query. -> (ROWS,)"""
+    found: np.ndarray = measure.statistics_of(products(d_k, seed) / divisor(name, d_k)).gradients.numpy()
+    return found
+
+
 def statistics_again(d_k: int, name: str, seed: int) -> Statistics:
     """The same from the vectors on, in numpy and from other formulas: ‖diag(p) - ppᵀ‖² = Σp² - 2Σp³ + (Σp²)²."""
     q, k = (x.numpy() for x in measure.random_vectors(d_k, ROWS, KEYS, seed))
@@ -178,7 +184,8 @@ def histogram(values: np.ndarray, limit: float, bins: int = 80) -> list[dict[str
 @dataclass(frozen=True)
 class Divided:
     """One attention of a model with another divisor. pattern (H, Tq, Tk); spread: std of the allowed products q·k, and of
-    the scores, by head; entropy: bits by head; written: ids the model generates; error: against the independent route."""
+    the scores, by head; entropy: bits by head; written: ids the model generates; error: against the independent route
+    (of scores above 1 relative to them: undivided ones are large)."""
 
     pattern: Tensor
     products_std: list[float]
@@ -218,7 +225,8 @@ def divided(model: Transformer, src: Sequence[int], target: Sequence[int], place
         again = mine.products / c + offset
         weights = torch.stack([recompute.softmax(s, m) for s, m in zip(again, allowed[head], strict=True)])
         error = max(error, (weights - pattern[head].double()).abs().max().item())
-        error = max(error, (again - trace[f"{place}.scores"][0, head].double()).abs().max().item())
+        far = (again - trace[f"{place}.scores"][0, head].double()).abs() / again.abs().clamp(min=1.0)
+        error = max(error, far.max().item())
         seen = mine.products[allowed[head]]
         products_std.append(seen.std().item() if len(seen) > 1 else 0.0)
         scores_std.append(products_std[-1] / c)
