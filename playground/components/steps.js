@@ -213,8 +213,8 @@ class Steps {
     const notes = { embed: data.later ? t.what_embed_later : "", project: data.norm ? t.what_project_norm : "" };
     setText(this.$(".what"), fill(t[`what_${id}`] + (notes[id] ? ` ${notes[id]}` : ""), { i: view.i + 1, j: view.j + 1, f: view.f + 1, divisor: data.divisor_name, d: data.d_k, share: data.dropped?.share ?? 0, n: data.keys.length }));
     const line = this[id]();
-    this.say(line.parts, line.model);
-    const code = this.$(".code"), source = data.code[view.panel];
+    this.say(line.parts, line.model, id === "dropout" ? t.dropout_has : t.model_has);
+    const code = this.$(".code"), source = data.code[id];
     code.replaceChildren();
     add(code, "span", {}, source.at); code.append(source.text);
   }
@@ -325,10 +325,10 @@ class Steps {
   weigh() {
     const { view, m, data, t, colours } = this, i = view.i, a = m.pattern[i], n = data.keys.length, d = data.d_k;
     const room = parseFloat(getComputedStyle(this.root).getPropertyValue("--room")) || 250;
-    const h = Math.max(9, Math.min(20, (room - 62) / n)), { ctx, width } = this.canvas(h * n + 60), top = 18;
+    const h = Math.max(5, Math.min(20, (room - 62) / n)), every = Math.ceil(9 / h), thin = h > 9 ? 2 : 1, { ctx, width } = this.canvas(h * n + 60), top = 18;
     const label = 150, right = Math.min(280, width * 0.27), wide = width - label - right - 24, cell = wide / d, x0 = label;
     const parts = data.keys.map((_, j) => Array.from(m.v[j], (v) => a[j] * v)), total = Array.from({ length: d }, (_, f) => sum(parts.map((p) => p[f])));
-    const most = Math.max(reach(parts), reach([total])), signed = this.table_.signed, font = Math.min(11, h - 1);
+    const most = Math.max(reach(parts), reach([total])), signed = this.table_.signed, font = Math.max(8, Math.min(11, h - 1));
     ctx.textBaseline = "middle"; ctx.font = `11px ${colours.font}`; ctx.fillStyle = colours.soft;
     ctx.textAlign = "left"; ctx.fillText(`${t.key} · ${t.weight} a`, 0, 8); ctx.fillText(t.contributions, x0, 8, wide); ctx.fillText(fill(t.running, { f: view.f + 1 }), x0 + wide + 22, 8, right);
     const number = (value, x, y, w, background) => {
@@ -341,16 +341,16 @@ class Steps {
     parts.forEach((p, j) => {
       const y = top + j * h, on = j === view.j;
       if (on) { ctx.fillStyle = colours.line; ctx.fillRect(0, y, width, h); }
-      ctx.font = `${on ? 700 : 400} ${font}px ${colours.mono}`; ctx.fillStyle = colours.text; ctx.textAlign = "left"; ctx.fillText(`${j + 1} ${data.keys[j]}`, 2, y + h / 2, 46);
-      ctx.fillStyle = colours.line; ctx.fillRect(52, y + 2, 48, h - 4); ctx.fillStyle = data.look.roles.query; ctx.fillRect(52, y + 2, 48 * a[j], h - 4);
-      ctx.font = `${on ? 700 : 400} ${font}px ${colours.font}`; ctx.textAlign = "right"; ctx.fillStyle = colours.text; ctx.fillText(m.mask[i][j] ? cellText(a[j]) : "0 ⊘", 142, y + h / 2);
+      ctx.font = `${on ? 700 : 400} ${font}px ${colours.mono}`; ctx.fillStyle = colours.text; ctx.textAlign = "left"; if (on || j % every === 0) ctx.fillText(`${j + 1} ${data.keys[j]}`, 2, y + h / 2, 46);
+      ctx.fillStyle = colours.line; ctx.fillRect(52, y + thin, 48, h - 2 * thin); ctx.fillStyle = data.look.roles.query; ctx.fillRect(52, y + thin, 48 * a[j], h - 2 * thin);
+      ctx.font = `${on ? 700 : 400} ${font}px ${colours.font}`; ctx.textAlign = "right"; ctx.fillStyle = colours.text; if (on || j % every === 0) ctx.fillText(m.mask[i][j] ? cellText(a[j]) : "0 ⊘", 142, y + h / 2);
       for (let f = 0; f < d; f++) {
         const fillStyle = colourOf(signed, p[f], -most, most);
         ctx.fillStyle = fillStyle; ctx.fillRect(x0 + f * cell, y + 0.5, cell + 0.4, h - 1);
         if (cell >= 36 && h >= 12) { ctx.font = `${font}px ${colours.font}`; number(p[f], x0 + (f + 0.5) * cell, y + h / 2, cell, fillStyle); }
       }
       ctx.fillStyle = p[view.f] < 0 ? colourOf(signed, -0.75, -1, 1) : colourOf(signed, 0.75, -1, 1);
-      ctx.fillRect(Math.min(px(places[j]), px(places[j + 1])), y + 2, Math.max(1.5, Math.abs(p[view.f] * unit)), h - 4);
+      ctx.fillRect(Math.min(px(places[j]), px(places[j + 1])), y + thin, Math.max(1.5, Math.abs(p[view.f] * unit)), h - 2 * thin);
       ctx.strokeStyle = colours.soft; ctx.lineWidth = 1; ctx.beginPath(); ctx.moveTo(px(places[j + 1]), y + h - 2); ctx.lineTo(px(places[j + 1]), y + h + 2); ctx.stroke();
     });
     const y = top + n * h + 8;
@@ -445,7 +445,7 @@ class Steps {
   }
 
   // The formula with its numbers. Where the sum was made here from its parts, the model's own number stands beside it.
-  say(parts, model) {
+  say(parts, model, has) {
     const node = this.$(".formula");
     node.replaceChildren();
     for (const part of parts) {
@@ -458,7 +458,7 @@ class Steps {
     }
     if (!model) return;
     const [here, there] = model, far = !(Math.abs(here - there) <= 1e-4 * Math.max(1, Math.abs(there)));
-    add(node, "span", { class: far ? "far" : "ok", title: `${exact(here)} / ${exact(there)}` }, fill(far ? `✗ ${this.t.model_differs}` : `✓ ${this.t.model_same}`, { value: three(there) }));
+    add(node, "span", { class: far ? "far" : "ok", title: `${exact(here)} / ${exact(there)}` }, fill(`${far ? "✗" : "✓"} ${has}`, { value: three(there) }));
   }
 }
 

@@ -65,8 +65,8 @@ SOFTMAX = Panel(
     id="softmax",
     title=N_("Softmax"),
     idea=N_(
-        "Scores become shares: each is raised to a positive number, then divided by the sum of its row. A row now adds up to "
-        "one, and a blocked cell gets exactly nothing."
+        "Scores become shares: each is turned into a positive number, which grows steeply with the score, and divided by the "
+        "sum of its row. A row now adds up to one, and a blocked cell gets exactly nothing."
     ),
     maths=r"a_{ij} = \frac{e^{\,s'_{ij}}}{\sum_{l} e^{\,s'_{il}}} \qquad \sum_j a_{ij} = 1",
     code=((attend, ".softmax(-1)", 'put(trace, "pattern"'),),
@@ -87,7 +87,7 @@ WEIGH = Panel(
 )
 SHAPES = Panel(
     id="shapes",
-    title=N_("Shapes: 512 · 8 · 64"),
+    title=N_("Shapes 512·8·64"),
     idea=N_(
         "A layer has several heads. They are not made one by one: a single wide projection computes the vectors of all heads "
         "at once, and cutting its result into equal slices gives each head its own. Afterwards the slices are laid side by side again."
@@ -137,6 +137,7 @@ LINES: dict[str, tuple[object, str]] = {
     "scale": (attend, "scores = q @"),
     "mask": (attend, "pattern = scores.masked_fill"),
     "softmax": (attend, "pattern = scores.masked_fill"),
+    "dropout": (MultiHeadAttention.forward, "dropout = self.dropout if"),
     "weigh": (attend, "return F.scaled_dot_product_attention"),
     "input": (Block.forward, "self.attention(y"),
     "projected": (MultiHeadAttention.forward, "self.qkv(x)"),

@@ -165,7 +165,7 @@ def _looked(
 def described(ctx: LabContext, steps: Steps) -> dict[str, Any]:
     """What the component must know beside the numbers."""
     config, vocab = ctx.model.config, ctx.data.vocab
-    lines = {panel: LINES[panel] for panel in FORMULAS}
+    lines = {panel: LINES[panel] for panel in (*FORMULAS, "dropout")}
     if steps.place.endswith("cross"):
         lines["project"] = LINES["project_cross"]
     return {
@@ -355,9 +355,6 @@ def draw_shapes(ctx: LabContext, p: PanelView) -> None:
             "figures": figures(shapes, mistake == SLICED.id),
             "look": palette(),
             "t": {
-                "token": _("token"),
-                "tokens": _("tokens"),
-                "head": _("head {n}"),
                 "next": _("Next stage"),
                 "again": _("From the start"),
             },
@@ -485,8 +482,8 @@ def texts() -> dict[str, str]:
         "line_after": _("÷ {share}, as training sees it"),
         "may": _("may be seen"),
         "may_not": _("blocked: softmax will give it exactly 0"),
-        "model_same": _("the model has {value}"),
-        "model_differs": _("the model has {value}"),
+        "model_has": _("the model has {value}"),
+        "dropout_has": _("PyTorch's dropout gives {value}"),
         "what_embed": _(
             "The table's row for this token, multiplied by √d, plus the pattern of its place. What enters the stack is their sum."
         ),
