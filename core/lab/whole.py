@@ -82,9 +82,18 @@ def parts(
 
 
 def stages(
-    model: Transformer, trace: Trace, stack: str, x: Tensor, memory: Tensor | None = None, row: int = 0
+    model: Transformer,
+    trace: Trace,
+    stack: str,
+    x: Tensor,
+    memory: Tensor | None = None,
+    row: int = 0,
+    without: str = "",
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """`parts` of every block of a stack, with the masks that a traced pass used for its example `row`. x (T, d)"""
+    """`parts` of every block of a stack, with the masks that a traced pass used for its example `row`. x (T, d)
+
+    `without` names a block ("decoder.0") that is left out.
+    """
     x = x.double()
     masks = {
         name.removesuffix(".mask"): mask.expand(len(trace["embed.src"]), 1, *mask.shape[-2:])[row, 0]
@@ -94,18 +103,25 @@ def stages(
     for place in masks:  # a padding mask has one row for all queries
         masks[place] = masks[place].expand(trace[f"{place}.scores"].shape[-2:])
     for i in range(model.config.n_layers):
-        for stage in parts(model, f"{stack}.{i}", x, masks, memory):
-            x = stage[2]
-            yield stage
+        if f"{stack}.{i}" != without:
+            for stage in parts(model, f"{stack}.{i}", x, masks, memory):
+                x = stage[2]
+                yield stage
 
 
 def through(
-    model: Transformer, trace: Trace, stack: str, x: Tensor, memory: Tensor | None = None, row: int = 0
+    model: Transformer,
+    trace: Trace,
+    stack: str,
+    x: Tensor,
+    memory: Tensor | None = None,
+    row: int = 0,
+    without: str = "",
 ) -> Tensor:
-    """All blocks of a stack, with the masks that a traced pass used for its example `row`. x (T, d) -> (T, d)"""
-    for _, _, after in stages(model, trace, stack, x, memory, row):  # noqa: B007 - the last one leaves the stack
-        pass
-    x = after
+    """All blocks of a stack, as `stages` goes through them. x (T, d) -> (T, d)"""
+    x = x.double()
+    for _, _, after in stages(model, trace, stack, x, memory, row, without):
+        x = after
     if model.config.norm == "pre":
         norm = model.encoder_norm if stack == "encoder" else model.decoder_norm
         assert isinstance(norm, nn.LayerNorm)
@@ -113,15 +129,15 @@ def through(
     return x
 
 
-def memory(model: Transformer, trace: Trace, row: int = 0) -> Tensor:
+def memory(model: Transformer, trace: Trace, row: int = 0, without: str = "") -> Tensor:
     """The encoder's output for example `row`, from its traced embedding. -> (S, d_model)"""
-    return through(model, trace, "encoder", trace["embed.src"][row].detach(), row=row)
+    return through(model, trace, "encoder", trace["embed.src"][row].detach(), row=row, without=without)
 
 
-def logits(model: Transformer, trace: Trace, row: int = 0, x: Tensor | None = None) -> Tensor:
+def logits(model: Transformer, trace: Trace, row: int = 0, x: Tensor | None = None, without: str = "") -> Tensor:
     """Every logit of example `row`, encoder included; x (T, d_model) may stand for the embedded target. -> (T, V)"""
     x = trace["embed.tgt"][row].detach() if x is None else x
-    stream = through(model, trace, "decoder", x, memory(model, trace, row), row)
+    stream = through(model, trace, "decoder", x, memory(model, trace, row, without), row, without)
     return product(stream, model.output.weight, model.output.bias)
 
 
