@@ -27,7 +27,7 @@ class Steps {
     this.resized.observe(this.$(".row"));
     this.fit = () => {
       const top = root.getBoundingClientRect().top + (root.closest("[data-testid=stMain]")?.scrollTop ?? 0);
-      const low = window.innerHeight < 860, room = window.innerHeight - Math.min(Math.max(0, top), 420) - (low ? 368 : 400);
+      const low = window.innerHeight < 860, room = window.innerHeight - Math.min(Math.max(0, top), 420) - (low ? 335 : 390);
       root.style.setProperty("--map", low ? "100px" : "128px");
       root.style.setProperty("--room", `${Math.max(150, Math.min(360, room))}px`);
     };
@@ -341,9 +341,9 @@ class Steps {
     parts.forEach((p, j) => {
       const y = top + j * h, on = j === view.j;
       if (on) { ctx.fillStyle = colours.line; ctx.fillRect(0, y, width, h); }
-      ctx.font = `${on ? 700 : 400} ${font}px ${colours.mono}`; ctx.fillStyle = colours.text; ctx.textAlign = "left"; if (on || j % every === 0) ctx.fillText(`${j + 1} ${data.keys[j]}`, 2, y + h / 2, 46);
+      ctx.font = `${on ? 700 : 400} ${font}px ${colours.mono}`; ctx.fillStyle = colours.text; ctx.textAlign = "left"; if (on || (j % every === 0 && Math.abs(j - view.j) >= every)) ctx.fillText(`${j + 1} ${data.keys[j]}`, 2, y + h / 2, 46);
       ctx.fillStyle = colours.line; ctx.fillRect(52, y + thin, 48, h - 2 * thin); ctx.fillStyle = data.look.roles.query; ctx.fillRect(52, y + thin, 48 * a[j], h - 2 * thin);
-      ctx.font = `${on ? 700 : 400} ${font}px ${colours.font}`; ctx.textAlign = "right"; ctx.fillStyle = colours.text; if (on || j % every === 0) ctx.fillText(m.mask[i][j] ? cellText(a[j]) : "0 ⊘", 142, y + h / 2);
+      ctx.font = `${on ? 700 : 400} ${font}px ${colours.font}`; ctx.textAlign = "right"; ctx.fillStyle = colours.text; if (on || (j % every === 0 && Math.abs(j - view.j) >= every)) ctx.fillText(m.mask[i][j] ? cellText(a[j]) : "0 ⊘", 142, y + h / 2);
       for (let f = 0; f < d; f++) {
         const fillStyle = colourOf(signed, p[f], -most, most);
         ctx.fillStyle = fillStyle; ctx.fillRect(x0 + f * cell, y + 0.5, cell + 0.4, h - 1);
