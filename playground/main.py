@@ -25,6 +25,8 @@ CSS = """
 [data-testid="stLayoutWrapper"]:has(> .st-key-language) { position: absolute; }
 .st-key-language { position: fixed; top: 0.75rem; right: 1.25rem; width: auto; z-index: 1000000; }
 .st-key-panel_title h3 { padding: 0; }
+.st-key-panel_title [data-testid="stMarkdownContainer"] { margin-bottom: 0; }
+[data-testid="stMarkdownContainer"] .katex-display { margin: 0.3em 0; }
 .st-key-message { min-height: 1.6rem; }
 .st-key-message [data-testid="stMarkdown"] p, .st-key-message [data-testid="stCaptionContainer"] p {
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }

@@ -190,8 +190,9 @@ SCALING = Experiment(
         "crash": "The loss becomes infinite and training stops",
     },
     outcome="slower",
-    expect="Without the division softmax is saturated from the first step on, and little gradient passes it. The loss stays "
-    "high. At d_k 16 the same switch matters far less: the harm grows with the width of a head.",
+    expect="Without the division softmax is saturated from the first step on; most queries get no gradient, and the loss stays "
+    "high. At d_k 16 the undivided model starts more slowly and then gets there all the same: the harm grows with the width "
+    "of a head. √d_model does no harm at this size: the weights grow to make up for it.",
     variants=(
         Variant("with_256", "d_k 256, divided by √d_k", attention(256, 1, "sqrt_d_k", 1e-3)),
         Variant("without_256", "d_k 256, not divided", attention(256, 1, "none", 1e-3)),

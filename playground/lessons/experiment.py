@@ -74,11 +74,13 @@ def shipped(experiment_id: str) -> Shipped | None:
     )
 
 
-def show(experiment_id: str, key: str, height: int = 190) -> Shown:
+def show(experiment_id: str, key: str, height: int = 175) -> Shown:
     """Draw an experiment. Before the person has chosen what they expect nothing of the outcome is on the page."""
     experiment, result = EXPERIMENTS[experiment_id], shipped(experiment_id)
     options = {name: _(text) for name, text in experiment.options.items()}
-    st.markdown(f"**{_(experiment.title)}**")
+    guess = frame.value(here(), f"{experiment_id}_guess", "", ["", *options])
+    if guess:  # runs were started with it: a reload does not ask again
+        st.session_state.setdefault(f"predict.{key}", guess)
     if frame.predict(key, _(experiment.question), options) is None:
         return Shown()
     frame.reveal(key, experiment.outcome, _(experiment.expect), options)
@@ -166,6 +168,7 @@ def start(experiment: Experiment, variants: Iterable[str], seed: int, key: str, 
             reason=error.strerror or type(error).__name__
         )
     frame.put(here(), slot(experiment), ".".join(started))
+    frame.put(here(), f"{experiment.id}_guess", str(st.session_state.get(f"predict.{key}", "")))
 
 
 def stop(run_ids: Iterable[str]) -> None:
@@ -284,26 +287,34 @@ def texts() -> dict[str, Any]:
 
 def table(experiment: Experiment, result: Shipped | None, yours: Mapping[str, Metrics]) -> None:
     """Every metric of every variant: shipped (the mean of the seeds, and from where to where) and yours."""
-    rows = []
+    rows, labels = [], {"variant": _("Variant")}
     for variant in experiment.variants:
         seeds = result.metrics.get(variant.id, ()) if result else ()
         if not seeds and variant.id not in yours:
             continue
-        row = {_("Variant"): _(variant.label)}
+        row = {"variant": _(variant.label)}
         for metric, text in experiment.metrics.items():
-            values = [m[metric] for m in seeds if metric in m]
-            row[f"{_(text)} · {_('shipped')}"] = spread(values)
+            row[metric] = spread([m[metric] for m in seeds if metric in m])
+            labels[metric] = _(text)
             if yours:
                 mine = yours.get(variant.id, {}).get(metric)
-                row[f"{_(text)} · {_('yours')}"] = "–" if mine is None else number(mine)
+                row[f"{metric} yours"] = "–" if mine is None else number(mine)
+                labels[f"{metric} yours"] = _("yours")
         rows.append(row)
     if rows:
         st.dataframe(
             pd.DataFrame(rows),
             hide_index=True,
             height="content",
+            column_config={name: st.column_config.TextColumn(label) for name, label in labels.items()},
             alt=_("Results of the experiment by variant: shipped and yours."),
         )
+        if result and len(result.seeds) > 1:
+            st.caption(
+                _("Shipped: the mean over {n} seeds, and from where to where. Yours: one seed.").format(
+                    n=len(result.seeds)
+                )
+            )
 
 
 def number(value: float) -> str:

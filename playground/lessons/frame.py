@@ -330,12 +330,12 @@ def reveal(key: str, outcome: str, explanation: str, options: Mapping[str, str] 
     slot = f"predict.{key}"
     chosen, options = str(st.session_state.get(slot, "–")), options or {}
     right = chosen == outcome
-    with st.container(border=True, gap="small"):
-        left, middle = st.columns(2)
+    with st.container(border=True):
+        left, middle, wide = st.columns([3, 3, 9], gap="medium")
         left.markdown(f"{_('You expected')}  \n{'✓' if right else '✗'} **{options.get(chosen, chosen)}**")
         middle.markdown(f"{_('It came out')}  \n**{options.get(outcome, outcome)}**")
-        st.markdown(explanation)
-        st.button(
+        wide.markdown(explanation)
+        wide.button(
             _("Choose again"), key=f"{slot}.again", type="tertiary", on_click=lambda: st.session_state.pop(slot, None)
         )
 

@@ -28,8 +28,7 @@ LAB = Lab(
     "scaling",
     N_("Why divide by √d_k"),
     N_(
-        "Every score is divided by √d_k before softmax. It looks like a detail. Without it a wide model hardly learns: "
-        "here you see where the learning gets lost."
+        "Every score is divided by √d_k before softmax. It looks like a detail, but without it a wide model hardly learns."
     ),
     (
         Panel(
