@@ -1,4 +1,4 @@
-"""Lab 1 on the page: the numbers of one head for the browser, the view in the URL, the formulas with this model's numbers."""
+"""Lab 1 on the page, panels 1 to 7: the numbers of one head for the browser, and the view in the URL."""
 
 import base64
 import inspect
@@ -13,8 +13,8 @@ from torch import Tensor
 from core.model import Transformer
 from playground.components import component
 from playground.i18n import _
-from playground.lessons.attention import DROPOUT, LAB, LINES, SLICED
-from playground.lessons.attention_shapes import PAPER, Shapes, paper, walk
+from playground.lessons.attention import DROPOUT, LAB, LINES
+from playground.lessons.attention_formulas import FORMULAS
 from playground.lessons.attention_steps import (
     LONGEST,
     PLACES,
@@ -30,7 +30,6 @@ from playground.lessons.frame import LabContext, PanelView, pair, source_lines, 
 from playground.look import palette
 
 KEY = "lab.attention.steps"
-STAGES = ("input", "projected", "split", "attend", "merge")
 MATRIX_LIMIT = (
     400_000  # numbers of the three weight matrices that are sent to a browser; the rest of their rows is left out
 )
@@ -225,214 +224,6 @@ def pack(tensor: Tensor) -> dict[str, Any]:
 def unpack(packed: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """`pack` undone."""
     return np.frombuffer(base64.b64decode(packed["data"]), "<f4").reshape(packed["shape"])
-
-
-# ---- The formulas with this model's numbers, as LaTeX ---------------------------------------------------------------
-
-
-def number(x: Tensor | float) -> str:
-    """Three decimals, negative numbers in brackets."""
-    text = f"{float(x):.3f}"
-    return f"({text})" if text.startswith("-") else text
-
-
-def products(a: Tensor, b: Tensor, most: int = 4) -> str:
-    """ "0.1 · 0.5 + 0.3 · (-0.2) + …" """
-    terms = [rf"{number(x)}\cdot{number(y)}" for x, y in zip(a[:most], b[:most], strict=True)]
-    return " + ".join(terms) + (r" + \dots" if len(a) > most else "")
-
-
-def embed_numbers(s: Steps, v: dict[str, Any]) -> str:
-    part, t = (s.embedded_k, v["j"]) if v["side"] == "k" and s.place.endswith("cross") else (s.embedded_q, v["i"])
-    c, d = v["c"], s.x_q.shape[1]
-    row, position, total = (x[t, c] for x in (part.row, part.position, part.input))
-    return rf"x_{{{t + 1},{c + 1}}} = \sqrt{{{d}}}\cdot{number(row)} + {number(position)} = {number(total)}"
-
-
-def project_numbers(s: Steps, v: dict[str, Any]) -> str:
-    n = "qkv".index(v["part"])
-    t, x = (v["i"], s.x_q) if n == 0 else (v["j"], s.x_k)
-    f = v["f"]
-    out = (s.raw_q, s.raw_k, s.v)[n][t, f]
-    line = (
-        rf"{v['part']}_{{{t + 1},{f + 1}}} = {products(x[t], s.weight[n][f])} + {number(s.bias[n][f])} = {number(out)}"
-    )
-    turned = (s.q, s.k, s.v)[n][t, f]
-    return (
-        line if n == 2 or torch_equal(turned, out) else line + rf"\ \xrightarrow{{\text{{rotary}}}}\ {number(turned)}"
-    )
-
-
-def torch_equal(a: Tensor, b: Tensor) -> bool:
-    return abs(float(a) - float(b)) < 1e-6
-
-
-def score_numbers(s: Steps, v: dict[str, Any]) -> str:
-    i, j = v["i"], v["j"]
-    return rf"q_{{{i + 1}}}\cdot k_{{{j + 1}}} = {products(s.q[i], s.k[j])} = {number(s.products[i, j])}"
-
-
-def scale_numbers(s: Steps, v: dict[str, Any]) -> str:
-    i, j = v["i"], v["j"]
-    added = f" + {number(s.bias_ij[i, j])}" if bool(s.bias_ij.any()) else ""
-    return rf"s_{{{i + 1},{j + 1}}} = \frac{{{number(s.products[i, j])}}}{{{s.divisor:.3f}}}{added} = {number(s.scores[i, j])}"
-
-
-def mask_numbers(s: Steps, v: dict[str, Any]) -> str:
-    i, j = v["i"], v["j"]
-    free = bool(s.mask[i, j])
-    added, left = ("0", number(s.scores[i, j])) if free else (r"(-\infty)", r"-\infty")
-    return rf"s'_{{{i + 1},{j + 1}}} = {number(s.scores[i, j])} + {added} = {left}"
-
-
-def softmax_numbers(s: Steps, v: dict[str, Any]) -> str:
-    i, j = v["i"], v["j"]
-    row = s.scores[i].masked_fill(~s.mask[i], float("-inf"))
-    power = number(row[j]).strip("()") if bool(s.mask[i, j]) else r"-\infty"
-    free = [number(x).strip("()") for x in row[s.mask[i]][:3]]
-    below = " + ".join(f"e^{{{x}}}" for x in free) + (r" + \dots" if int(s.mask[i].sum()) > 3 else "")
-    return rf"a_{{{i + 1},{j + 1}}} = \frac{{e^{{{power}}}}}{{{below}}} = {number(s.pattern[i, j])} \qquad \sum_j a_{{{i + 1},j}} = {float(s.pattern[i].sum()):.6f}"
-
-
-def weigh_numbers(s: Steps, v: dict[str, Any]) -> str:
-    i, f = v["i"], v["f"]
-    return rf"z_{{{i + 1},{f + 1}}} = {products(s.pattern[i], s.v[:, f])} = {number(s.z[i, f])}"
-
-
-FORMULAS: dict[str, Callable[[Steps, dict[str, Any]], str]] = {
-    "embed": embed_numbers,
-    "project": project_numbers,
-    "score": score_numbers,
-    "scale": scale_numbers,
-    "mask": mask_numbers,
-    "softmax": softmax_numbers,
-    "weigh": weigh_numbers,
-}
-
-
-# ---- 512 · 8 · 64 ---------------------------------------------------------------------------------------------------
-
-
-def draw_shapes(ctx: LabContext, p: PanelView) -> None:
-    """Panel 8: the shapes of a whole attention, and one wide projection against many narrow ones."""
-    config = ctx.model.config
-    d, heads = PAPER
-    sizes = {
-        "paper": f"{d} · {heads} · {d // heads}",
-        "own": _("this model: {d} · {heads} · {width}").format(
-            d=config.d_model, heads=config.n_heads, width=config.d_k
-        ),
-    }
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        preset = ctx.choose(
-            "size",
-            _("d_model · heads · d_k"),
-            sizes,
-            help=_("The sizes of the paper (an untrained layer, random input), or those of your run on your input."),
-        )
-        mistake = ctx.mistakes([SLICED], "cut")
-    shapes = walked(ctx, preset)
-    stage = ctx.url("stage", STAGES[0], STAGES)
-    seen = st.session_state.setdefault("lab.attention.stages", set())
-    key = "lab.attention.shapes"
-
-    def go() -> None:
-        chosen = str(st.session_state[key].stage)
-        if chosen in STAGES:
-            ctx.put("stage", chosen)
-            seen.add(chosen)
-            if seen >= set(STAGES[1:]):
-                p.done()
-
-    component("shapes")(
-        key=key,
-        data={
-            **{"d": shapes.d_model, "heads": shapes.heads, "width": shapes.d_k, "tokens": shapes.tokens},
-            "shape": {name: list(shape) for name, shape in shapes.shape.items()},
-            "stages": [stage_text(name, shapes) for name in STAGES],
-            "stage": stage,
-            "sliced": mistake == SLICED.id,
-            "figures": figures(shapes, mistake == SLICED.id),
-            "look": palette(),
-            "t": {
-                "next": _("Next stage"),
-                "again": _("From the start"),
-            },
-        },
-        on_stage_change=go,
-    )
-    p.numbers(
-        rf"d_k = \frac{{{shapes.d_model}}}{{{shapes.heads}}} = {shapes.d_k} \qquad "
-        rf"\max \bigl| \text{{wide, split}} - \text{{narrow}} \bigr| = \text{{{size(shapes.narrow)}}}"
-    )
-    p.checked(max(shapes.error, shapes.narrow))
-
-
-def walked(ctx: LabContext, preset: str) -> Shapes:
-    if preset == "paper":
-        return _paper(len(ctx.ids))
-    first = steps_of(ctx.model, ctx.ids, decoder_input(ctx), "encoder", 0, 0)
-    return walk(ctx.model.attention("encoder.0.self"), first.x_q)
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _paper(tokens: int) -> Shapes:
-    return walk(*paper(tokens))
-
-
-def stage_text(name: str, s: Shapes) -> dict[str, Any]:
-    """A stage of the walk: its name, its shape in numbers, a sentence, its line of source."""
-    title, sentence = {
-        "input": (_("Input"), _("One row per token, {d} numbers wide. All heads read all of it.")),
-        "projected": (
-            _("Project"),
-            _("One product with a matrix of {d} × {wide} makes queries, keys and values of all heads at once."),
-        ),
-        "split": (
-            _("Split"),
-            _(
-                "The width is cut into {heads} slices of {width}: a query, key and value per head. No number changes, only the shape."
-            ),
-        ),
-        "attend": (
-            _("Attend"),
-            _(
-                "Each head scores, masks, weighs and adds on its own: {heads} maps of {tokens} × {tokens}, then z of width {width}."
-            ),
-        ),
-        "merge": (
-            _("Merge and project"),
-            _(
-                "The {heads} slices are laid side by side again, {d} wide, and one more matrix of {d} × {d} mixes what the heads found."
-            ),
-        ),
-    }[name]
-    values = {"d": s.d_model, "wide": 3 * s.d_model, "heads": s.heads, "width": s.d_k, "tokens": s.tokens}
-    return {"id": name, "title": title, "text": sentence.format(**values), "code": code_line(*LINES[name])}
-
-
-def figures(s: Shapes, sliced: bool) -> list[dict[str, Any]]:
-    """Measured: is it the same, and how many weights does it take?"""
-    wide = _("one wide projection, then split")
-    narrow = _("{heads} narrow projections, one a head").format(heads=s.heads)
-    rows = [(True, wide, narrow, s.narrow, s.weights, s.d_model)]
-    if sliced:
-        rows.append((False, _("x sliced first, then projected"), wide, s.sliced, s.weights_sliced, s.d_k))
-    sentence = _("{title} against {against}: largest difference {difference}")
-    count = _("{weights} weights in W_Q, W_K, W_V; each head sees {seen} of {d} numbers of a token")
-    return [
-        {
-            "same": same,
-            "text": sentence.format(title=title, against=against, difference=size(difference)),
-            "count": count.format(weights=f"{weights:,}", seen=seen, d=s.d_model),
-        }
-        for same, title, against, difference, weights, seen in rows
-    ]
-
-
-def size(x: float) -> str:
-    """A difference to read: 0, 6e-7, 2.54."""
-    return "0" if x == 0 else f"{x:.3g}" if x >= 0.01 else f"{x:.0e}".replace("e-0", "e-")
 
 
 def texts() -> dict[str, str]:

@@ -18,7 +18,8 @@ from core.lab import recompute
 from core.model import BOS, Transformer
 from core.positions import table
 from playground.lessons import attention, attention_shapes, attention_steps, attention_view
-from playground.lessons.attention_view import FORMULAS, unpack
+from playground.lessons.attention_formulas import FORMULAS
+from playground.lessons.attention_view import unpack
 from playground.lessons.frame import source_lines
 from playground.runs.store import Run
 from tests.pages.looking import make_run
