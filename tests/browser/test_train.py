@@ -40,18 +40,19 @@ CLICK_TO_POINT = """() => new Promise((done) => {
 # when the script has ended and nothing has moved for a while. A quick script's "running" may never reach the DOM.
 WATCH = """() => {
   const app = document.querySelector("[data-testid=stApp]");
-  let start = null, last = null;
+  let start = null, last = null, address = location.href;
   window.answer = null;
   for (const kind of ["pointerdown", "keydown"])
     window.addEventListener(kind, () => { start ??= performance.now(); }, { capture: true, once: true });
   const observer = new MutationObserver(() => { if (start !== null) last = performance.now(); });
   observer.observe(app, { attributes: true, childList: true, characterData: true, subtree: true });
   const timer = setInterval(() => {
+    if (address !== location.href) { address = location.href; last = performance.now(); } // a part that draws in its own root
     if (last === null || app.dataset.testScriptState !== "notRunning" || performance.now() - last < 400) return;
     clearInterval(timer);
     observer.disconnect();
     window.answer = last - start;
-  }, 20);
+  }, 10);
 }"""
 SCROLLS = """() => ["stMain", "stSidebarContent"].map((id) => document.querySelector(`[data-testid=${id}]`))
   .concat([document.scrollingElement]).some((e) => e.scrollHeight > e.clientHeight + 1)"""
@@ -254,13 +255,18 @@ def test_page_change_and_slider(server: Server, page: Any, show: Show) -> None:
     slider = page.get_by_role("slider").first
     slider.wait_for()
     page.wait_for_timeout(1500)
-    slider.focus()
-    keys = [key for key in ("ArrowLeft", "ArrowRight") for _ in range(5)] * 2
-    slides = [answer(page, partial(page.keyboard.press, key)) for key in keys]
+    slides: list[float] = []
+    direction = ""
+    for _ in range(20):  # down through the saved steps and up again
+        lowest = slider.input_value() == slider.get_attribute("min")
+        direction = "ArrowRight" if lowest or (slides and direction == "ArrowRight") else "ArrowLeft"
+        slides.append(answer(page, partial(slider.press, direction)))
+    slow = []
     for name, times in (("page change", changes), ("slider", slides)):
         p95 = statistics.quantiles(times, n=20)[-1]
         show(f"{name}: p95 {p95:.2f} s, median {statistics.median(times):.2f} s of {len(times)} (bar {ANSWER} s)")
-        assert p95 <= ANSWER, name
+        slow += [name] if p95 > ANSWER else []
+    assert not slow
 
 
 def test_kill_the_server_restart_resume(tmp_path: Path, new_page: NewPage, show: Show) -> None:
