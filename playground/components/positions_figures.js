@@ -34,6 +34,7 @@ class Figure {
     setText(this.under, spec.under ?? "");
     this.under.hidden = !spec.under;
     setText(this.button, this.t.table);
+    setAttr(this.button, "title", this.t.numbers);
     setAttr(this.canvas, "aria-label", `${spec.title}. ${spec.under ?? ""}`);
     this.canvas.classList.toggle("picks", !!spec.pick);
     this.over = null;

@@ -40,11 +40,11 @@ LADDER = Panel(
 )
 NORM = Panel(
     id="norm",
-    title=N_("LayerNorm takes it away"),
+    title=N_("A number meets LayerNorm"),
     idea=N_(
-        "The plainest idea, adding the number of the position to every feature, teaches a model nothing, and not because the "
-        "numbers are large. Whatever reads a token first looks at it through LayerNorm, which subtracts the mean of the features: "
-        "the number raised all of them alike, so it is gone with the mean. Added along one direction of its own, it stays."
+        "The plainest idea: add the number of the position to every feature of the token's vector. But whatever reads a token "
+        "looks at it through LayerNorm, which first subtracts the mean of the features. See what becomes of the number there, and "
+        "what becomes of it when it is added along one direction only."
     ),
     maths=r"\mathrm{LN}(x) = \frac{x - \mu(x)}{\sqrt{\sigma^2(x) + \varepsilon}} \odot \gamma + \beta \qquad "
     r"\mu(x + t\mathbf{1}) = \mu(x) + t,\;\; \sigma(x + t\mathbf{1}) = \sigma(x) \;\Rightarrow\; "
@@ -54,7 +54,10 @@ NORM = Panel(
         (Embedding.forward, "x = x +"),
         (Block.residual, "f(norm(x))", "norm(x +"),
     ),
-    action=N_("Drag the position up and watch the two lower rows. Then add the same number along one direction."),
+    action=N_(
+        "Drag the position up and watch the two lower rows. Then add the same number along one direction. Can a model learn "
+        "from either? Say so under “In training”."
+    ),
 )
 UNIT = Panel(
     id="unit",
@@ -94,7 +97,7 @@ SINE = Panel(
 )
 TURN = Panel(
     id="turn",
-    title=N_("Sine and cosine: a turn"),
+    title=N_("Sine and cosine"),
     idea=N_(
         "Why the cosine as well? A sine and a cosine of the same wave are the two coordinates of a hand on a clock. Going on by "
         "some places turns every hand by a fixed angle, wherever it stood. So “five places on” is one and the same matrix for "
@@ -107,7 +110,7 @@ TURN = Panel(
 )
 WISHES = Panel(
     id="wishes",
-    title=N_("Three wishes, measured"),
+    title=N_("Three wishes"),
     idea=N_(
         "Three things are asked of an encoding: it tells where a token stands; neighbours are equally far apart in every sequence, "
         "however long; and it can say something about lengths never seen. Each cell is measured on the table itself. Three more "
@@ -138,14 +141,13 @@ LENGTH = Panel(
     title=N_("Longer than ever seen"),
     idea=N_(
         "Sines are bounded and go on for ever, so a model should cope with longer strings than it was trained on. That is what many "
-        "texts conclude. The test is easily made: train on 3 to 10 symbols, ask for up to 20. Having a vector for a position is "
-        "one thing; having learned what to do with it is another."
+        "texts conclude. The test is easily made: train on 3 to 10 symbols, ask for up to 20."
     ),
     maths=r"\text{exact match}(T) = \frac{\text{strings of length } T \text{ written without a mistake}}"
     r"{\text{strings of length } T} \qquad T = 3 \dots 20",
     code=(length_curve, (at_length, "model_copy(update={", "unseen(")),
     action=N_(
-        "Ask the model of this run for strings of every length. Then say what you expect of the other encodings."
+        "Say what you expect. Then look at what came out, and ask the model of this run for strings of every length."
     ),
 )
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from playground.components import component
 from playground.i18n import _
-from playground.lessons.frame import LabContext, PanelView
+from playground.lessons.frame import LabContext, PanelView, pair
 from playground.look import head_colour, palette
 
 DASHES: tuple[list[int], ...] = ([], [7, 3], [2, 3], [10, 3, 2, 3], [4, 2])
+FINE = 1e-9  # largest error of what is computed in float64
 BELOW = 40  # pixels kept free under the figures
 SEEN = "lab.positions.seen."
 
@@ -56,7 +57,7 @@ def figures(p: PanelView, specs: Sequence[Figure], pick: Pick | None = None, bel
             "below": below,
             **sizes,
             "look": palette(),
-            "t": {"table": _("as a table")},
+            "t": {"table": _("table"), "numbers": _("Show the numbers as a table")},
         },
         on_pick_change=told,
     )
@@ -84,6 +85,31 @@ def line(kind: str, values: Sequence[float], **more: Any) -> Figure:
 
 def bar(name: str, values: Tensor, limit: float, colour: str) -> Figure:
     return {"name": name, "values": values.double().tolist(), "limit": limit, "colour": colour}
+
+
+def within(rows: int, columns: int) -> Callable[[str], tuple[int, int]]:
+    """Reads a cell "2,3" of the URL, both from 0. ValueError outside."""
+
+    def read(text: str) -> tuple[int, int]:
+        row, column = pair(text)
+        if not (0 <= row < rows and 0 <= column < columns):
+            raise ValueError(text)
+        return row, column
+
+    return read
+
+
+def power(x: float) -> str:
+    """A very small number for LaTeX."""
+    if x == 0:
+        return "0"
+    digits, exponent = f"{x:.1e}".split("e")
+    return rf"{digits} \cdot 10^{{{int(exponent)}}}"
+
+
+def tiny(x: float) -> str:
+    """A very small number for a sentence."""
+    return f"{x:.1e}".replace("e-0", "e-") if x else "0"
 
 
 def seen(p: PanelView) -> set[str]:

@@ -10,8 +10,20 @@ from core.positions import table
 from playground.i18n import _
 from playground.lessons import experiment
 from playground.lessons import positions_measure as measure
-from playground.lessons.frame import LabContext, PanelView, pair, ticks
-from playground.lessons.positions_figures import bar, figures, heat, line, names, row_of_controls, seen, side
+from playground.lessons.frame import LIMIT, LabContext, PanelView, ticks
+from playground.lessons.positions_figures import (
+    FINE,
+    bar,
+    figures,
+    heat,
+    line,
+    names,
+    row_of_controls,
+    seen,
+    side,
+    tiny,
+    within,
+)
 from playground.lessons.positions_measure import LONG, SHORT, SOURCE
 from playground.lessons.positions_wishes import facts
 from playground.look import ENCODER, KEY, QUERY
@@ -32,8 +44,7 @@ def ladder(ctx: LabContext, p: PanelView) -> None:
         p.done()
     found = measure.rung(measure.base(kind), length, ctx.model)
     n_columns = min(found.table.shape[1], MOST_FEATURES)
-    t, i = (min(a, b - 1) for a, b in zip(ctx.url("cell", (3, 1), pair), (length, n_columns), strict=True))
-    t, i = max(t, 0), max(i, 0)
+    t, i = ctx.url("cell", (min(3, length - 1), min(1, n_columns - 1)), within(length, n_columns))
 
     def pick(figure: int, row: int, column: int) -> None:
         if figure == 0:
@@ -59,7 +70,11 @@ def ladder(ctx: LabContext, p: PanelView) -> None:
                     help=table_help(kind),
                 ),
                 heat(
-                    _("Added to the scores, head 0") if heads else _("PE · PEᵀ: who resembles whom"),
+                    _("Added to the scores, head 0")
+                    if heads
+                    else _("Scores of equal tokens")
+                    if kind == "rotary"
+                    else _("PE · PEᵀ: who is alike"),
                     found.products,
                     _("positions {row} and {column}: {value}"),
                     _("position"),
@@ -79,8 +94,8 @@ def ladder(ctx: LabContext, p: PanelView) -> None:
             st.markdown(line)
         st.caption(remark(kind, own, n_columns, found.table.shape[1]))
     p.numbers(cell_formula(kind, t, i, length, found))
-    for what, error in measure.rung_errors(found, ctx.model).items():
-        p.checked(error, {"table": _("table"), "products": _("products")}[what])
+    worst = max(measure.rung_errors(found, ctx.model).values())
+    p.checked(worst, _("both maps"), LIMIT if found.own else FINE)
 
 
 def lengths(ctx: LabContext) -> list[int]:
@@ -174,7 +189,7 @@ def norm(ctx: LabContext, p: PanelView) -> None:
         _(
             "Largest difference between the two lower rows: {change} as the model computes (float32), {exact} in float64."
         )
-    ).format(change=f"{found.change:.1e}", exact=f"{found.exact:.1e}")
+    ).format(change=tiny(found.change), exact=tiny(found.exact))
     figures(
         p,
         [
@@ -285,6 +300,7 @@ def unit(ctx: LabContext, p: PanelView) -> None:
             for n, value in zip(span, steps[kind], strict=True)
         ),
         _("steps"),
+        FINE,
     )
 
 
@@ -295,7 +311,7 @@ def binary(ctx: LabContext, p: PanelView) -> None:
         experiment.show("binary", "lab.positions.experiment.binary")
         return
     flips = bit_flips(LONG)
-    t = min(max(ctx.url("flip", 3), 0), LONG - 2)
+    t = ctx.url("flip", 3, range(LONG - 1))
 
     def pick(figure: int, row: int, column: int) -> None:
         at = column if figure else row
@@ -349,4 +365,4 @@ def binary(ctx: LabContext, p: PanelView) -> None:
         + _("Sine and cosine: **{distance}** here and everywhere.").format(distance=f"{rows['sincos'][0][t]:.3g}")
     )
     p.numbers(rf"\lVert PE_{{{t + 1}}} - PE_{{{t}}} \rVert = \sqrt{{{flips[t]}}} = {rows['binary'][0][t]:.6g}")
-    p.checked(max(values[1] for values in rows.values()), _("distances"))
+    p.checked(max(values[1] for values in rows.values()), _("distances"), FINE)

@@ -7,7 +7,18 @@ import streamlit as st
 from playground.i18n import _
 from playground.lessons import positions_measure as measure
 from playground.lessons.frame import LabContext, PanelView
-from playground.lessons.positions_figures import Figure, bar, figures, heat, line, row_of_controls, seen
+from playground.lessons.positions_figures import (
+    FINE,
+    Figure,
+    bar,
+    figures,
+    heat,
+    line,
+    power,
+    row_of_controls,
+    seen,
+    tiny,
+)
 from playground.lessons.positions_measure import LONG
 from playground.look import DECODER, KEY, QUERY
 
@@ -87,7 +98,7 @@ def sine(ctx: LabContext, p: PanelView) -> None:
     p.numbers(
         rf"\omega_{{{i}}} = 10000^{{-{i}/{width}}} = {found.omega:.4g} \qquad \lambda_{{{i}}} = \frac{{2\pi}}{{{found.omega:.4g}}} = {found.wavelength:.4g}"
     )
-    p.checked(max(found.error, error), _("values and distances"))
+    p.checked(max(found.error, error), _("values and distances"), FINE)
 
 
 def turn(ctx: LabContext, p: PanelView) -> None:
@@ -139,7 +150,7 @@ def turn(ctx: LabContext, p: PanelView) -> None:
         _(
             "‖M·PE(t) − PE(t+k)‖ is **{here}** here and at most **{worst}** for all t from 0 to {reach}: one matrix serves them "
             "all."
-        ).format(here=f"{found.error:.1e}", worst=f"{found.worst:.1e}", reach=found.reach - 1)
+        ).format(here=tiny(found.error), worst=tiny(found.worst), reach=found.reach - 1)
         + " "
         + _("With the sine alone the factor would have to be another one each time: {factors} at t = 1, 2, 3.").format(
             factors=", ".join(f"{f:.2f}" for f in measure.factors(k, 1.0, (1, 2, 3)))
@@ -149,10 +160,9 @@ def turn(ctx: LabContext, p: PanelView) -> None:
     p.numbers(
         rf"k = {k}:\;\; R({k} \cdot {angles[last]:.4g}) = \begin{{pmatrix}} {found.matrix[2 * last, 2 * last]:.4f} & {found.matrix[2 * last, 2 * last + 1]:.4f} \\ "
         rf"{found.matrix[2 * last + 1, 2 * last]:.4f} & {found.matrix[2 * last + 1, 2 * last + 1]:.4f} \end{{pmatrix}} \qquad "
-        rf"\max_t \lVert M_{{{k}}} PE_t - PE_{{t+{k}}} \rVert = {found.worst:.1e}"
+        rf"\max_t \lVert M_{{{k}}} PE_t - PE_{{t+{k}}} \rVert = {power(found.worst)}"
     )
-    p.checked(found.worst, _("all t, float64"), 1e-6)
-    p.checked(found.hand, _("by loops"), 1e-9)
+    p.checked(max(found.worst, found.hand), _("all t from 0 to {reach}").format(reach=found.reach - 1), FINE)
 
 
 def clock(i: int, omega: float, t: int, k: int) -> Figure:

@@ -92,7 +92,7 @@ def text(row: str, column: str, cell: Cell) -> str:
         return "–"
     value = cell.value
     if column == "bounded":
-        return f"× {value:.3g}"
+        return f"×{value:.3g}"
     if column == "kept" or column in TRAINED:
         return f"{value:.0%}"
     if column == "even":
@@ -187,7 +187,7 @@ def fact(row: str, column: str, good: bool) -> str:
             _("A longer sequence changes no step: **{x}**."),
             _("A longer sequence changes a step by **{x}**."),
         ),
-        "bounded": (_("Bounded: the largest number **{x}**."), _("Unbounded: the largest number **{x}**.")),
+        "bounded": (_("Bounded: **{x}** from length 10 to 20."), _("Grows with the length: **{x}** from 10 to 20.")),
         "even": (_("Even steps, **{x}**."), _("Uneven steps, **{x}**.")),
         "kept": (_("LayerNorm leaves **{x}** of it."), _("LayerNorm leaves **{x}** of it.")),
     }[column][0 if good else 1]
