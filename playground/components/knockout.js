@@ -3,7 +3,7 @@
 const RIM = 44, LEFT = 56;
 
 function pickLayout(n, wide) {
-  const thumb = n <= 4 ? (wide ? 118 : 100) : n <= 8 ? 78 : n <= 16 ? 58 : 40;
+  const thumb = n <= 4 ? (wide ? 118 : 84) : n <= 8 ? 78 : n <= 16 ? 58 : 40;
   return { thumb, across: n <= 4 ? 2 : n <= 8 ? 4 : n <= 16 ? 4 : 8 };
 }
 

@@ -26,8 +26,8 @@ LAB = Lab(
     "heads",
     N_("Many heads"),
     N_(
-        "One attention is cut into several heads that look at the same tokens, each in its own way. See what each one looks at, "
-        "take some away, and find out which were needed."
+        "One attention is cut into heads that look at the same tokens, each in its own way. See what each looks at, and what is "
+        "lost without it."
     ),
     (
         Panel(

@@ -19,7 +19,7 @@ from playground.lessons.frame import LabContext, PanelView
 from playground.lessons.heads import STRINGS, Example, Outcome
 from playground.look import palette
 
-TABLE_HEIGHT = 300
+TABLE_HEIGHT = 270
 
 
 def grid(ctx: LabContext, p: PanelView) -> None:
@@ -162,16 +162,15 @@ def knockout(ctx: LabContext, p: PanelView) -> None:
     p.done()
     if len(out) == 1 and expected is not None:
         share = broken / max(1, int(before.right.sum()))
-        with left:
-            frame.reveal(
-                "heads.knockout",
-                "few" if share <= 0.05 else "some" if share <= 0.5 else "most",
-                _(
-                    "Try the others, too: maps that look alike need not be equally important. A map shows where a head reads, not "
-                    "what it writes."
-                ),
-                options,
-            )
+        frame.reveal(
+            "heads.knockout",
+            "few" if share <= 0.05 else "some" if share <= 0.5 else "most",
+            _(
+                "Try the others, too: maps that look alike need not be equally important. A map shows where a head reads, not "
+                "what it writes."
+            ),
+            options,
+        )
     speak = [rf"z_{{{h + 1}}} W_O^{{({h + 1})}}" for h in range(n) if h not in out]
     total = " + ".join([*(speak if len(speak) < 8 else [speak[0], r"\dots", speak[-1]]), "b_O"])
     p.numbers(
@@ -191,7 +190,7 @@ def some_heads(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def show_strings(ctx: LabContext, before: Outcome, after: Outcome) -> None:
+def show_strings(ctx: LabContext, before: Outcome, after: Outcome, whole: str = "") -> None:
     """The strings that changed their fate, side by side."""
     batch, vocab = batch_of(ctx), ctx.data.vocab
     chosen = heads.ordered(before, after)
@@ -209,7 +208,7 @@ def show_strings(ctx: LabContext, before: Outcome, after: Outcome) -> None:
     if not rows:
         st.caption(_("All {n} strings stay right: the other heads can do without it.").format(n=len(batch.src)))
         return
-    titles = [_("input"), _("right answer"), _("with all heads"), _("without")]
+    titles = [_("input"), _("right answer"), whole or _("with all heads"), _("without")]
     strings("strings", titles if answers else [titles[0], *titles[2:]], rows)
 
 
@@ -258,18 +257,18 @@ def skip(ctx: LabContext, p: PanelView) -> None:
             p.numbers(
                 rf"\max|\text{{silenced}} - \text{{skipped}}| = {apart:.1e} \qquad \lVert b_O \rVert = {bias:.3f}"
             )
-            if expected is not None:
-                frame.reveal(
-                    "heads.skip",
-                    "same" if apart <= frame.LIMIT else "near",
-                    _("Without its heads an attention adds the same constant everywhere, and that carries no token."),
-                    options,
-                )
             p.checked(apart, _("silenced against skipped"))
     with right:
         if way != "plain":
             show_strings(ctx, before, found[way])
             p.checked(knockout_error(ctx, place, tuple(range(n))), _("strings and logits"))
+    if {"silent", "skip"} <= looked and expected is not None:
+        frame.reveal(
+            "heads.skip",
+            "same" if heads.change(found["silent"], found["skip"], batch) <= frame.LIMIT else "near",
+            _("Without its heads an attention adds the same constant everywhere, and that carries no token."),
+            options,
+        )
 
 
 def subspaces(ctx: LabContext, p: PanelView) -> None:
