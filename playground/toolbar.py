@@ -33,7 +33,9 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
     new_run = _start(run, config)
     with st.container(key="toolbar", horizontal=True, vertical_alignment="center", gap="xsmall"):
         if active and now != "paused":
-            button("pause", _("Pause"), "pause", _("Stop after this step; go on whenever you like."), "P", _pause, run.id)
+            button(
+                "pause", _("Pause"), "pause", _("Stop after this step; go on whenever you like."), "P", _pause, run.id
+            )
         elif active and not changed:
             button("resume", _("Resume"), "play_arrow", _("Go on training."), "P", _resume, run.id, primary=True)
         elif own and now == "interrupted" and not changed:
@@ -41,7 +43,17 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
             button("resume", _("Resume"), "play_arrow", help_text, "P", _resume, run.id, primary=True)
         else:
             help_text = _("Train a new model with the settings on the left.")
-            button("train", _("Train"), "play_arrow", help_text, "P", new_run, run.id, primary=True, disabled=config is None)
+            button(
+                "train",
+                _("Train"),
+                "play_arrow",
+                help_text,
+                "P",
+                new_run,
+                run.id,
+                primary=True,
+                disabled=config is None,
+            )
         step_at = _step_target(run, status)
         steppable = not changed and own and now in ("paused", "interrupted", "draft")
         if steppable:
@@ -69,7 +81,14 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
             disabled=not own,
         )
         button(
-            "stop", _("Stop"), "stop", _("End this run. Its weights are saved."), None, _stop, run.id, disabled=not active
+            "stop",
+            _("Stop"),
+            "stop",
+            _("End this run. Its weights are saved."),
+            None,
+            _stop,
+            run.id,
+            disabled=not active,
         )
         if changed and active:
             button(
@@ -240,6 +259,8 @@ def message(run: Run, status: Status, draft: Draft, active: bool) -> None:
             args=(draft.base,),
             help=_("Back to the settings of the run in view."),
         )
+    elif status.state == "failed":
+        st.markdown(f":red[⚠ {plain(state_text(run, status))}]")
     else:
         st.caption(plain(state_text(run, status)))
 
@@ -256,7 +277,9 @@ def changed_text(draft: Draft, active: bool) -> str:
 
 def state_text(run: Run, status: Status) -> str:
     if run.is_sample:
-        return _("You see a sample run that came with the app. Press Train to train a model of your own.")
+        return _(
+            "You see a sample run that came with the app. Press Train to train a model of your own, set up on the left."
+        )
     reason = _(status.template).format(**status.values) if status.template else ""
     sentences = {
         "draft": _("Ready. Press Train."),
