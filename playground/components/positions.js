@@ -34,7 +34,7 @@ class View {
     }
     this.fit();
     this.figures.forEach((figure, i) => figure.take(data.figures[i], data));
-    setAttr(this.root, "data-ready", data.sign);
+    setAttr(this.root, "data-taken", (this.taken = (this.taken ?? 0) + 1));
     requestAnimationFrame(() => this.fit()); // what stands above has its height only now
   }
 
