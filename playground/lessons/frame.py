@@ -283,10 +283,12 @@ def explain(view: PanelView, depth: str) -> None:
         if not view.formulas:
             st.caption(_("The same with this model's numbers appears here as soon as the action below is done."))
     else:
-        for item in panel.code:
+        for item, place in zip(panel.code, st.columns(len(panel.code), gap="small"), strict=True):
             thing, *needles = item if isinstance(item, tuple) else (item,)
-            st.caption(where(thing))
-            st.code(source_lines(thing, *needles), language="python")
+            text = source_lines(thing, *needles)
+            with place, st.container(gap=None):
+                st.caption(where(thing))
+                st.code(text, language="python", height=200 if text.count("\n") > 8 else "content")
 
 
 def prove(checks: Sequence[tuple[float, str, float]]) -> None:
@@ -353,8 +355,8 @@ def source_lines(thing: Any, *needles: str) -> str:
 
 
 def plain(thing: Any) -> Any:
-    """The function behind a property."""
-    return thing.fget if isinstance(thing, property) else thing
+    """The function behind a property or a decorator."""
+    return inspect.unwrap(thing.fget if isinstance(thing, property) else thing)
 
 
 def where(thing: Any) -> str:
