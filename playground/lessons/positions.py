@@ -40,7 +40,7 @@ LADDER = Panel(
 )
 NORM = Panel(
     id="norm",
-    title=N_("A number meets LayerNorm"),
+    title=N_("Through LayerNorm"),
     idea=N_(
         "The plainest idea: add the number of the position to every feature of the token's vector. But whatever reads a token "
         "looks at it through LayerNorm, which first subtracts the mean of the features. See what becomes of the number there, and "

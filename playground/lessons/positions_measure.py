@@ -25,7 +25,7 @@ from core.trace import Trace
 SOURCE: tuple[Positions, ...] = ("integer", "unit", "binary", "sine", "sincos")  # the rungs, in their order
 BEYOND: tuple[Positions, ...] = ("none", "learned", "rotary", "alibi")
 KINDS = SOURCE + BEYOND
-LENGTHS = (3, 5, 10, 15, 20, 32, 64)
+LENGTHS = (2, 3, 5, 10, 15, 20, 32, 64)
 SHORT, LONG = 10, 20  # what the source's experiment trains on at most, and where its curve ends
 EVEN, BOUND, SMALL = 1.1, 1.05, 1e-9  # limits of what counts as even, as bounded, as nothing
 STRINGS = 40  # of each length, when the person's own model is measured

@@ -131,7 +131,7 @@ def remark(kind: str, own: bool, n_columns: int, width: int) -> str:
     if kind in ("rotary", "alibi"):
         return _("It acts inside self-attention, on queries and keys: there is no table to add.")
     if kind == "none":
-        return _("Nothing is added. Attention then sees a bag of tokens without an order.")
+        return _("Nothing is added. The encoder then sees a bag of tokens without an order.")
     text = _("Measured on sequences of {short} and {long}.").format(short=SHORT, long=LONG)
     if n_columns < width:
         text += " " + _("The first {n} of {width} features are shown.").format(n=n_columns, width=width)
@@ -167,7 +167,9 @@ def norm(ctx: LabContext, p: PanelView) -> None:
             every = ctx.choose("how", _("Add t"), options) == "every"
             t = ctx.slide("t", _("Position t"), list(range(0, 64)), 0)
             texts = [ctx.data.vocab.name(i) for i in ctx.ids]
-            at = ctx.slide("token", _("Token of the input"), list(range(1, len(texts) + 1)), 1) - 1
+            at = 0
+            if len(texts) > 1:  # a slider needs two ends
+                at = ctx.slide("token", _("Token of the input"), list(range(1, len(texts) + 1)), 1) - 1
     if trained:
         experiment.show("positions", "lab.positions.experiment.positions")
         return
@@ -299,7 +301,7 @@ def unit(ctx: LabContext, p: PanelView) -> None:
             for kind in kinds
             for n, value in zip(span, steps[kind], strict=True)
         ),
-        _("steps"),
+        _("steps between neighbours"),
         FINE,
     )
 
@@ -347,7 +349,7 @@ def binary(ctx: LabContext, p: PanelView) -> None:
                 "lines": [line(kind, values[0], dots=True) for kind, values in rows.items()],
                 "min": 0,
                 "max": max(max(values[0]) for values in rows.values()) * 1.08,
-                "x_title": _("step"),
+                "x_title": _("from t to t + 1"),
                 "y_title": _("distance"),
                 "picked": [0, t],
                 "pick": True,

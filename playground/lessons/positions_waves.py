@@ -91,7 +91,7 @@ def sine(ctx: LabContext, p: PanelView) -> None:
                 square=True,
                 under=sentence,
                 picked=[a, b] if alone else None,
-                help=_("Pale off the diagonal means: these two look the same."),
+                help=_("A cell off the diagonal in the colour of 0 means: these two look the same."),
             ),
         ],
     )

@@ -416,3 +416,14 @@ def test_words_for_every_cell() -> None:
             measure.COLUMNS, positions_wishes.shown(row, grid[row], measure.COLUMNS, None), strict=True
         ):
             assert "name" in positions_wishes.explained(row, column, cell, names)
+
+
+def test_the_smallest_model_and_the_shortest_input() -> None:
+    run = make_run(
+        model={"d_model": 2, "n_heads": 1, "n_layers": 1, "d_ff": 2, "max_len": 4},
+        task={"name": "copy", "min_len": 1, "max_len": 3},
+    )
+    for panel in positions.LAB.panels:
+        at = open_page(run=run.id, panel=panel.id, text="a", length_side="own")
+        assert not at.error
+        assert all("✓" in check for check in checks(at))
