@@ -356,7 +356,9 @@ def source_lines(thing: Any, *needles: str) -> str:
 
 def plain(thing: Any) -> Any:
     """The function behind a property or a decorator."""
-    return inspect.unwrap(thing.fget if isinstance(thing, property) else thing)
+    if isinstance(thing, property):
+        thing = thing.fget
+    return inspect.unwrap(thing)
 
 
 def where(thing: Any) -> str:
