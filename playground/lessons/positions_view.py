@@ -213,11 +213,7 @@ def norm(ctx: LabContext, p: PanelView) -> None:
             )
         )
     elif t and every:
-        st.markdown(
-            _(
-                "The position is **gone**: only rounding is left. What adds a number to every feature cannot be learned from."
-            )
-        )
+        st.markdown(_("The position is **gone**: only rounding is left, whatever number is added to every feature."))
     elif t:
         st.markdown(_("The position is **still there**: LayerNorm cannot take away what only some features carry."))
     mean_x, mean_y = found.before.double().mean().item(), found.after.double().mean().item()
