@@ -402,11 +402,11 @@ LENGTH = Experiment(
     variants=(*LADDER[1:], *BEYOND),
     metrics={"length_10": "exact match at length 10", "length_12": "at length 12", "length_16": "at length 16"},
     measure=lengths,
-    claims=tuple(
-        Claim("S14f", variant, "length_12", at_most=0.05)
-        for variant in ("integer_every", "integer_one", "unit_every", "binary", "sine", "sincos")
-    )
-    + (
+    claims=(
+        *(
+            Claim("S14f", variant, "length_12", at_most=0.05)
+            for variant in ("integer_every", "integer_one", "unit_every", "binary", "sine", "sincos")
+        ),
         Claim("S14f", "sincos", "length_10", at_least=0.95),
         # What the syllabus does not say: [0, 1] generalises for a while where it is learned at all, and then fails.
         Claim("S14f", "unit_one", "length_12", at_least=0.5),
