@@ -10,8 +10,10 @@ from torch import Tensor
 
 from core.attention import MultiHeadAttention
 from core.lab import by_hand
+from core.lab.heads import exactly_right
+from core.lab.measure import instead
 from core.model import BOS, EOS, PAD, Transformer
-from core.tasks import Batch
+from core.tasks import FIRST, Batch
 from core.trace import Edit, Trace
 from core.train import token_loss
 
@@ -185,6 +187,40 @@ def gradient_by_differences(
         logits = double(batch.src, batch.tgt_in)
         found.append(by_hand.mean_loss(logits.tolist(), batch.tgt_out.tolist()))
     return (found[0] - found[1]) / (2 * h)
+
+
+def strangers(model: Transformer, src: Tensor, seed: int = 0) -> Tensor:
+    """Another random string in the place of each source, as long as it. src (B, S) -> (B, S)"""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(FIRST, model.config.n_vocab, src.shape, generator=generator).where(src != PAD, PAD)
+
+
+@torch.no_grad()
+def memory_switches(model: Transformer, src: Tensor, seed: int = 0) -> dict[str, dict[str, Edit]]:
+    """Edits that give the decoder another memory. src (B, S)
+
+    "layer N" (the last) is what it was trained with; a lower layer's output passes the encoder's final LayerNorm. "shuffled"
+    permutes the positions of each string, "another" is the memory of another string, "zeros" holds nothing.
+    """
+    trace = Trace()
+    model.encode(src, trace)
+    layers = [model.encoder_norm(trace[f"encoder.{i}.resid_post"]) for i in range(model.config.n_layers)]
+    # Real tokens only: a vector that lands on the place of a filler would be masked away, which is not about order.
+    keys = torch.rand(src.shape, generator=torch.Generator().manual_seed(seed)) + 2 * (src == PAD)
+    order = keys.argsort(1)[..., None].expand_as(trace["memory"])  # (B, S, d)
+    return {f"layer {i}": {"memory": instead(x)} for i, x in enumerate(layers, 1)} | {
+        "shuffled": {"memory": lambda m: m.gather(1, order)},
+        "another": {"memory": instead(model.encode(strangers(model, src, seed)))},
+        "zeros": {"memory": torch.zeros_like},
+    }
+
+
+def memory_experiment(model: Transformer, batch: Batch, seed: int = 0) -> dict[str, float]:
+    """Generated exact match with each memory."""
+    return {
+        name: exactly_right(model, batch, edits).float().mean().item()
+        for name, edits in memory_switches(model, batch.src, seed).items()
+    }
 
 
 def from_the_decoder(model: Transformer) -> Trace:

@@ -78,3 +78,18 @@ def test_decoder_with_another_memory(batch: Batch) -> None:
         model(batch.src[:1], batch.tgt_in[:1], trace)
     assert (trace["logits"][0] - by_hand.decoded(model, trace, trace["memory"][0])).abs().max() <= 1e-9
     assert exactly_right(model, batch, {"memory": torch.zeros_like}).shape == (8,)
+
+
+def test_memory_switches(batch: Batch) -> None:
+    model: Transformer = make(dtype=torch.float64)
+    switches = flows.memory_switches(model, batch.src)
+    assert list(switches) == ["layer 1", "layer 2", "shuffled", "another", "zeros"]
+    with torch.no_grad():
+        logits = {n: model(batch.src, batch.tgt_in, Trace(edits)) for n, edits in switches.items()}
+        plain = model(batch.src, batch.tgt_in)
+        other = model.decode(batch.tgt_in, model.encode(flows.strangers(model, batch.src)), batch.src)
+    assert torch.equal(logits["layer 2"], plain)
+    assert (logits["shuffled"] - plain).abs().max() <= 1e-12  # attention reads a set
+    assert torch.equal(logits["another"], other)
+    assert all((logits[n] - plain).abs().max() > 1e-3 for n in ("layer 1", "another", "zeros"))
+    assert set(flows.memory_experiment(model, batch)) == set(switches)
