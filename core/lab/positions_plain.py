@@ -1,5 +1,6 @@
 """The encodings and what is measured on them by an independent route: numbers, loops and `math`, no tensors."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -48,7 +49,7 @@ def distance(a: Sequence[float], b: Sequence[float]) -> float:
 def wishes(short: Rows, long: Rows) -> dict[str, float]:
     """As core.lab.positions.wishes says."""
     n, width = len(short), len(short[0])
-    steps, more = ([distance(a, b) for a, b in zip(x, x[1:], strict=False)] for x in (short, long))
+    steps, more = ([distance(a, b) for a, b in itertools.pairwise(x)] for x in (short, long))
     means = [math.fsum(row) / width for row in short]
     left = math.fsum((x - m) ** 2 for row, m in zip(short, means, strict=True) for x in row)
     whole = math.fsum(x * x for row in short for x in row)
