@@ -81,6 +81,18 @@ def parts(
     yield f"{name}.ffn", added, x + added if pre else normed(x + added, norm)
 
 
+def masks_of(trace: Trace, row: int = 0) -> dict[str, Tensor]:
+    """The masks that a traced pass used for its example `row`: place -> (Tq, Tk)."""
+    masks = {
+        name.removesuffix(".mask"): mask.expand(len(trace["embed.src"]), 1, *mask.shape[-2:])[row, 0]
+        for name, mask in trace.items()
+        if name.endswith(".mask")
+    }
+    for place in masks:  # a padding mask has one row for all queries
+        masks[place] = masks[place].expand(trace[f"{place}.scores"].shape[-2:])
+    return masks
+
+
 def stages(
     model: Transformer,
     trace: Trace,
@@ -95,13 +107,7 @@ def stages(
     `without` names a block ("decoder.0") that is left out.
     """
     x = x.double()
-    masks = {
-        name.removesuffix(".mask"): mask.expand(len(trace["embed.src"]), 1, *mask.shape[-2:])[row, 0]
-        for name, mask in trace.items()
-        if name.endswith(".mask")
-    }
-    for place in masks:  # a padding mask has one row for all queries
-        masks[place] = masks[place].expand(trace[f"{place}.scores"].shape[-2:])
+    masks = masks_of(trace, row)
     for i in range(model.config.n_layers):
         if f"{stack}.{i}" != without:
             for stage in parts(model, f"{stack}.{i}", x, masks, memory):

@@ -305,7 +305,7 @@ def cosines(found: Tensor, rank: int, g: int, h: int) -> list[float]:
 
 
 def overlap_again(model: Transformer, place: str, side: str) -> Tensor:
-    """The overlaps through projectors P = A (AᵀA)⁻¹ Aᵀ made from W_O or W_V alone: trace(P_g P_h) / d_k. -> (H, H)"""
+    """The overlaps through projectors P = A A⁺ made from W_O or W_V alone: trace(P_g P_h) / d_k. -> (H, H)"""
     attention, d, n = model.attention(place), model.config.d_model, model.config.n_heads
     width = d // n
     out, value = attention.out.weight.detach().double(), attention.qkv.weight.detach().double()[2 * d :]
@@ -313,8 +313,9 @@ def overlap_again(model: Transformer, place: str, side: str) -> Tensor:
     for h in range(n):
         part = slice(h * width, (h + 1) * width)
         a = out[:, part] if side == "writes" else value[part].T  # (d, D)
-        projectors.append(a @ torch.linalg.pinv(a.T @ a) @ a.T)
-    return torch.tensor([[float((p * q).sum()) / width for q in projectors] for p in projectors])
+        projectors.append(a @ torch.linalg.pinv(a))
+    rows = [[float((p * q).sum()) / width for q in projectors] for p in projectors]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def most_alike(overlap: Tensor) -> tuple[int, int]:

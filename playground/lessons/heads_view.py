@@ -224,7 +224,7 @@ def skip(ctx: LabContext, p: PanelView) -> None:
     question = _("All heads of this attention are silenced. Compared with skipping the attention, what comes out?")
     expected = frame.predict("heads.skip", question, options)
     ways = {"plain": _("All heads speak"), "silent": _("All heads silenced"), "skip": _("Attention skipped")}
-    if expected is None and ctx.url("way", "plain", tuple(ways)) == "plain":
+    if expected is None and st.session_state[ctx.key("way", "plain", tuple(ways))] == "plain":
         return
     way = ctx.choose("way", _("What to do with this attention"), ways, bare=True)
     looked: set[str] = st.session_state.setdefault(f"lab.heads.looked.{stamp(ctx)}.{place}", set())

@@ -92,12 +92,17 @@ def parts(model: Transformer, seen: Example) -> dict[str, list[Part]]:
 
 @torch.no_grad()
 def parts_error(model: Transformer, seen: Example, shown: Mapping[str, Sequence[Part]]) -> float:
-    """Largest difference of anything added, of the stream and of their norms, to the whole model in float64."""
-    errors, trace = [], seen.trace
-    for stack, side in (("encoder", "src"), ("decoder", "tgt")):
-        memory = whole.memory(model, trace) if stack == "decoder" else None
-        again = whole.stages(model, trace, stack, trace[f"embed.{side}"][0], memory)
-        for part, (_place, added, after) in zip(shown[stack], again, strict=True):
+    """Largest difference of anything added, of the stream and of their norms, to every block again in float64.
+
+    Each block starts from the stream that reached it: over a whole stack rounding in float32 adds up.
+    """
+    errors, trace, masks = [], seen.trace, whole.masks_of(seen.trace)
+    for stack, every in shown.items():
+        memory = trace["memory"][0].double() if stack == "decoder" else None
+        again: list[tuple[str, Tensor, Tensor]] = []
+        for i in range(model.config.n_layers):
+            again += whole.parts(model, f"{stack}.{i}", trace[f"{stack}.{i}.resid_pre"][0].double(), masks, memory)
+        for part, (_place, added, after) in zip(every, again, strict=True):
             for mine, theirs in ((part.added, added), (part.after, after)):
                 errors.append((mine.double() - theirs).abs().max().item())
                 errors.append((mine.norm(dim=-1).double() - (theirs * theirs).sum(-1).sqrt()).abs().max().item())

@@ -278,7 +278,7 @@ def without(ctx: LabContext, p: PanelView) -> None:
     question = _("One whole block is left out. How many of the strings that were right will still be right?")
     expected = frame.predict("stack.without", question, options)
     everything = {"none": _("All blocks"), **blocks}
-    if expected is None and ctx.url("block", "none", tuple(everything)) == "none":
+    if expected is None and st.session_state[ctx.key("block", "none", tuple(everything))] == "none":
         return
     if len(everything) <= 13:
         block = ctx.choose("block", _("Left out"), everything, bare=True)
