@@ -288,7 +288,12 @@ def explain(view: PanelView, depth: str) -> None:
             text = source_lines(thing, *needles)
             with place, st.container(gap=None):
                 st.caption(where(thing))
-                st.code(text, language="python", height=200 if text.count("\n") > 8 else "content")
+                st.code(
+                    text,
+                    language="python",
+                    wrap_lines=len(panel.code) > 1,
+                    height=200 if text.count("\n") > 8 else "content",
+                )
 
 
 def prove(checks: Sequence[tuple[float, str, float]]) -> None:

@@ -35,7 +35,7 @@ def collect(wanted: Sequence[Job], keep: Path | None, workers: int, done: Callab
             done(job, Trained(**known))
         else:
             missing.append(job)
-    crew = Crew(workers)
+    crew = Crew(workers, curves=True)
     for seed in sorted(
         {job[2] for job in missing}
     ):  # whole seeds one after the other, so that the first is soon complete

@@ -29,10 +29,13 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def work(text: str, experiments: tuple[str, ...]) -> Trained:
-    """Train a run (as JSON) and measure for each of these experiments."""
+def work(text: str, experiments: tuple[str, ...], curves: bool) -> Trained:
+    """Train a run (as JSON) and measure for each of these experiments. Without curves nothing is tested on the way."""
     start = time.perf_counter()
-    model, data, records = train(read(text))
+    run = read(text)
+    if not curves:
+        run = run.model_copy(update={"train": run.train.model_copy(update={"eval_every": 100_000})})
+    model, data, records = train(run)
     kept = [
         {name: round(value, 6) for name in ("step", "loss", "token_accuracy", "exact_match")
          if (value := getattr(record, name)) is not None}
@@ -48,7 +51,8 @@ Job = tuple[str, str, int]  # experiment, variant, seed
 class Crew:
     """A pool of processes. `add` jobs, then ask for their results: runs that several experiments share are trained once."""
 
-    def __init__(self, workers: int = WORKERS) -> None:
+    def __init__(self, workers: int = WORKERS, curves: bool = False) -> None:
+        self.curves = curves
         self.pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=one_thread)
         self.futures: dict[RunConfig, Future[Trained]] = {}
 
@@ -61,7 +65,7 @@ class Crew:
         # The longest first, so that no process is left alone with one of them at the end.
         for run, names in sorted(wanted.items(), key=lambda item: -item[0].model.d_model * item[0].model.n_layers):
             if run not in self.futures:
-                self.futures[run] = self.pool.submit(work, run.model_dump_json(), tuple(names))
+                self.futures[run] = self.pool.submit(work, run.model_dump_json(), tuple(names), self.curves)
 
     def result(self, job: Job) -> Trained:
         experiment, variant, seed = job
