@@ -25,7 +25,7 @@ def cases() -> Iterator[object]:
                 yield pytest.param(claims, needs, id=f"{source}-{experiment.id}-seed{seed}", marks=marks)
 
 
-@pytest.mark.parametrize(("claims", "needs"), cases())
+@pytest.mark.parametrize(("claims", "needs"), list(cases()))
 def test_claim(claims: list[Claim], needs: tuple[Job, ...], crew: Crew, show: Callable[[str], None]) -> None:
     results = {job[1]: crew.result(job).metrics[job[0]] for job in needs}
     lines = []
