@@ -690,7 +690,7 @@ def cost(ctx: LabContext, p: PanelView) -> None:
         "cost",
         {
             "items": [{"name": name, "value": s, "role": role, "text": f"{s * 1e3:.2f} ms"} for name, s, role in rows],
-            "say": _("Median of 9 rounds, encoder included. Longer targets and wider models: {command}").format(
+            "say": _("Fastest of 9 rounds, encoder included. Longer targets and wider models: {command}").format(
                 command="python -m tests.benchmarks.parallel_training"
             ),
             "t": {},

@@ -177,16 +177,6 @@ def test_logit_lens_ends_with_the_model(batch):
     assert (lens[-1] - expected).abs().max() <= 1e-12
 
 
-def test_memory_of_the_last_layer_is_the_memory(batch):
-    model = make()
-    switches = measure.memory_switches(model, batch.src)
-    assert list(switches) == ["layer 1", "layer 2", "shuffled", "zeros"]
-    trace, edited = Trace(), Trace(switches["layer 2"])
-    with torch.no_grad():
-        assert torch.equal(model(batch.src, batch.tgt_in, trace), model(batch.src, batch.tgt_in, edited))
-    assert set(measure.memory_experiment(model, batch)) == set(switches)
-
-
 def test_first_divergence():
     assert measure.first_divergence([1, 2, 3], [1, 2, 3]) is None
     assert measure.first_divergence([1, 2, 3], [1, 5, 3]) == 1
