@@ -3,9 +3,11 @@
 Without Chromium these tests are skipped; with PLAYGROUND_REQUIRE_BROWSER=1 its absence is a failure. CHROMIUM may name it.
 """
 
+import math
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -36,6 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
+
+
+def chromium_path() -> str | None:
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @dataclass
@@ -104,7 +110,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    executable = chromium_path()
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -164,3 +170,23 @@ def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
             print(f"\n{line}")
 
     return write
+
+
+@pytest.fixture
+def answers(show: Callable[[str], None]) -> Callable[..., None]:
+    """answers(what, seconds, bar): print median and p95 beside the bar, and fail above it.
+
+    The bar holds on a machine that does nothing else. Where more wants to run than there are cores, it grows by as much.
+    """
+
+    def check(what: str, seconds: list[float], bar: float, judged: str = "p95") -> None:
+        ordered = sorted(seconds)
+        found = {"median": statistics.median(ordered), "p95": ordered[max(0, math.ceil(0.95 * len(ordered)) - 1)]}
+        load = os.getloadavg()[0] / (os.cpu_count() or 1)
+        show(
+            f"{what}: median {found['median']:.3f} s, p95 {found['p95']:.3f} s of {len(ordered)} "
+            f"(bar {bar} s {judged}, load {load:.1f} a core)"
+        )
+        assert found[judged] <= bar * max(1.0, load), what
+
+    return check

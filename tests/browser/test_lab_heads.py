@@ -1,8 +1,6 @@
 """Labs 3 and 7 in a real browser: a click is answered with the numbers of core, goes to the URL, ticks the panel, and is fast."""
 
-import os
 import re
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,19 +40,6 @@ def ticked(page: Any, number: int) -> None:
     page.locator(".stepper li").nth(number - 1).locator(".number.done").wait_for()
 
 
-def p95(times: list[float]) -> float:
-    return sorted(times)[max(0, round(0.95 * len(times)) - 1)]
-
-
-def report(show: Callable[[str], None], what: str, times: list[float]) -> None:
-    """The bar holds on a machine that does nothing else; the load tells whether it did."""
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    show(
-        f"{what}: median {statistics.median(times):.3f} s, p95 {p95(times):.3f} s of {len(times)} clicks (bar {BAR} s, load {load:.1f})"
-    )
-    assert p95(times) <= BAR * max(1.0, load)
-
-
 def test_the_sharpest_head_is_found(page: Any, server: Server, run: Run) -> None:
     model, data = load_weights(run.weights_path(10), run.config.model), Data(run.config)
     seen = heads.example(model, data, data.vocab.encode(TEXT))
@@ -72,7 +57,7 @@ def test_the_sharpest_head_is_found(page: Any, server: Server, run: Run) -> None
 
 
 def test_knockout_predicts_silences_and_is_fast(
-    page: Any, server: Server, run: Run, idle: Callable[[Any], Any], show: Callable[[str], None]
+    page: Any, server: Server, run: Run, idle: Callable[[Any], Any], answers: Callable[..., None]
 ) -> None:
     model, batch = load_weights(run.weights_path(10), run.config.model), Data(run.config).unseen(heads.STRINGS)
     visit(page, server, run, "lab_heads", panel="knockout", kind="cross", layer="1")
@@ -93,7 +78,7 @@ def test_knockout_predicts_silences_and_is_fast(
         page.get_by_text(moved, exact=True).first.wait_for()
         times.append(time.perf_counter() - start)
     ticked(page, 2)
-    report(show, "Many heads, a head silenced and 100 strings written anew", times)
+    answers("Many heads, a head silenced and 100 strings written anew", times, BAR)
 
 
 def test_pairs_of_heads(page: Any, server: Server, run: Run) -> None:
@@ -122,7 +107,7 @@ def test_the_stream_is_followed(page: Any, server: Server, run: Run) -> None:
 
 
 def test_lens_answers_fast(
-    page: Any, server: Server, run: Run, idle: Callable[[Any], Any], show: Callable[[str], None]
+    page: Any, server: Server, run: Run, idle: Callable[[Any], Any], answers: Callable[..., None]
 ) -> None:
     model, data = load_weights(run.weights_path(10), run.config.model), Data(run.config)
     found = stack.lens(model, heads.example(model, data, data.vocab.encode(TEXT)))
@@ -137,11 +122,11 @@ def test_lens_answers_fast(
         page.locator(".stacklens .row").first.get_by_text(f"{float(found[layer, t].max()):.3f}").wait_for()
         page.wait_for_url(re.compile(rf"cell={layer}(,|%2C){t}"))
         times.append(time.perf_counter() - start)
-    report(show, "Logit lens, a cell", times)
+    answers("Logit lens, a cell", times, BAR)
 
 
 def test_parameters_answer_fast(
-    page: Any, server: Server, run: Run, idle: Callable[[Any], Any], show: Callable[[str], None]
+    page: Any, server: Server, run: Run, idle: Callable[[Any], Any], answers: Callable[..., None]
 ) -> None:
     visit(page, server, run, "lab_stack", panel="parameters", n_layers="1")
     page.locator("table").wait_for()
@@ -159,7 +144,7 @@ def test_parameters_answer_fast(
         page.get_by_text(f"{total:,}", exact=True).last.wait_for()
         page.wait_for_url(re.compile(rf"n_layers={n}(&|$)"))
         times.append(time.perf_counter() - start)
-    report(show, "Parameters, a slider", times)
+    answers("Parameters, a slider", times, BAR)
 
 
 @pytest.mark.parametrize("lab_page", ["lab_heads", "lab_stack"])

@@ -1,7 +1,6 @@
 """The lab on positions in a real browser: it opens, a click is answered, what a pointer reads is the table's number."""
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -75,7 +74,7 @@ def test_all_fits_one_window(new_page: Callable[..., Any], server: Server) -> No
         page.close()
 
 
-def test_it_answers_fast(page: Any, server: Server, run: Run, show: Callable[[str], None]) -> None:
+def test_it_answers_fast(page: Any, server: Server, run: Run, answers: Callable[..., None]) -> None:
     visit(page, server, "wishes", run=run.id)
     cells, clicked = page.locator(".wishes td button"), []
     for n in range(20):
@@ -95,6 +94,4 @@ def test_it_answers_fast(page: Any, server: Server, run: Run, show: Callable[[st
             page.wait_for_timeout(5)
         moved.append(time.perf_counter() - start)
     for name, times in (("click on a cell", clicked), ("slider", moved)):
-        p95 = sorted(times)[int(0.95 * len(times)) - 1]
-        show(f"Positions, {name}: median {statistics.median(times):.3f} s, p95 {p95:.3f} s")
-        assert p95 <= 0.3, name
+        answers(f"Positions, {name}", times, 0.3)
