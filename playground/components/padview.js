@@ -1,11 +1,13 @@
 // The same padded source twice: with the padding mask and without. Cross-attention, what is predicted, and how far it moved.
 
 const PADVIEWS = new WeakMap();
+const SIDE = 152; // labels of the queries and what is predicted, in pixels
 
 function padDraw(root, data, tip) {
   const { t } = data, sides = root.querySelector(".sides"), colours = theme(root), table = sequential(data.look, colours.dark);
   roles(root, data.look);
-  const cell = cellSize(root.clientWidth, data.src.length, 2, 2 * (84 + 130) + 40, 30, 12);
+  const cell = cellSize(root.clientWidth, data.src.length, 2, 2 * SIDE + 36, 30, 12);
+  root.style.setProperty("--side", `${data.src.length * cell + SIDE}px`);
   data.sides.forEach((side, k) => {
     let section = sides.children[k];
     if (!section) {

@@ -3,6 +3,7 @@
 A mask is boolean, True = may attend. The painted one takes the place of the decoder's self-attention mask in every layer.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,11 +79,11 @@ def read_mask(text: str, reads: Sequence[int]) -> Tensor:
     if text in PRESETS:
         return preset(text, reads)
     n, rows = len(reads), text[:1000].split(".")
-    if len(rows) != n or not all(0 < len(row) <= 16 and row.isascii() and row.isalnum() for row in rows):
-        raise ValueError(text)
+    if len(rows) != n or not all(0 < len(row) <= 16 and set(row) <= set("0123456789abcdef") for row in rows):
+        raise ValueError("no mask for these positions")
     numbers = [int(row, 16) for row in rows]
     if max(numbers) >= 2**n:
-        raise ValueError(text)
+        raise ValueError("no mask for these positions")
     return torch.tensor([[number >> n - 1 - j & 1 for j in range(n)] for number in numbers], dtype=torch.bool)
 
 
@@ -98,7 +99,7 @@ def painted(model: Transformer, mask: Tensor) -> dict[str, Edit]:
 
 @dataclass(frozen=True)
 class Painted:
-    """What a painted mask does. pattern (L, H, T, T) of decoder self-attention; probabilities (T, V); influence (T, T).
+    """What a painted mask does. pattern (L, H, T, T) of decoder self-attention; probabilities (T, V); influence (T, T), float64.
 
     change (T,): how far the logits of each position moved against the causal mask, at most. empty: rows that allow nothing.
     errors: largest differences to the independent route, by what is shown.
@@ -124,8 +125,12 @@ def paint(model: Transformer, this: Example, mask: Tensor, layer: int = 0, head:
             "pattern": recompute.largest_errors(model, trace, place, head)["pattern"],
             "output": (whole.logits(model, trace).softmax(-1) - logits.softmax(-1)).abs().max().item(),
         }
-    influence = measure.influence(model, src, tgt, edits)
-    mine = whole.influence(model, trace)
+    # Gradients can be large; in float32 they would carry errors in the fourth decimal.
+    finer, exact = copy.deepcopy(model).double(), Trace(edits)
+    with torch.no_grad():
+        finer(src, tgt, exact)
+    influence = measure.influence(finer, src, tgt, edits)
+    mine = whole.influence(finer, exact)
     errors["influence"] = (mine - influence).abs().max().item()
     if (influence[mine == 0] != 0).any():  # "exactly 0" is a claim of its own
         errors["influence"] = math.inf

@@ -36,7 +36,9 @@ def infinity(ctx: LabContext, p: PanelView) -> None:
     t = ctx.url("row", min(2, n - 1), tuple(range(n)))
     blocked = ctx.url("blocked", later(t, n), cells_of(n))
     allowed = [j not in blocked for j in range(n)]
-    trace = Trace(lab.painted(ctx.model, torch.tensor([allowed] * n)))
+    mask = lab.preset("causal", this.reads)
+    mask[t] = torch.tensor(allowed)
+    trace = Trace(lab.painted(ctx.model, mask))
     with torch.no_grad():
         ctx.model(*this.tensors(), trace)
     place = f"decoder.{layer}.self"
