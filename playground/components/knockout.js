@@ -2,9 +2,10 @@
 
 const RIM = 44, LEFT = 56;
 
+// Silencing shares the window with the strings, so its maps are smaller and scroll where there are many.
 function pickLayout(n, wide) {
-  const thumb = n <= 4 ? (wide ? 118 : 84) : n <= 8 ? 78 : n <= 16 ? 58 : 40;
-  return { thumb, across: n <= 4 ? 2 : n <= 8 ? 4 : n <= 16 ? 4 : 8 };
+  if (!wide) return n <= 4 ? { thumb: 84, across: 2 } : n <= 16 ? { thumb: 62, across: 3 } : { thumb: 44, across: 4 };
+  return { thumb: n <= 4 ? 118 : n <= 8 ? 78 : n <= 16 ? 58 : 40, across: n <= 4 ? 2 : n <= 16 ? 4 : 8 };
 }
 
 function drawLarge(root, data, tip) {

@@ -283,7 +283,9 @@ def without(ctx: LabContext, p: PanelView) -> None:
     if len(everything) <= 13:
         block = ctx.choose("block", _("Left out"), everything, bare=True)
     else:
-        block = ctx.slide("block", _("Left out"), list(everything), "none")
+        key = ctx.key("block", "none", tuple(everything))
+        block = st.selectbox(_("Left out"), list(everything), format_func=lambda b: everything[b], key=key)
+        ctx.put("block", block)
     batch, before = batch_of(ctx), plain_outcome(ctx)
     after = before if block == "none" else shortened_outcome(ctx, block)
     tried: dict[str, float] = st.session_state.setdefault(f"lab.stack.tried.{stamp(ctx)}", {})
