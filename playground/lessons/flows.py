@@ -92,6 +92,16 @@ LAB = Lab(
             N_("Say which memory will do, then try the switches one after the other and look at the pattern."),
         ),
         Panel(
+            "trained",
+            N_("The same on a fresh model"),
+            N_(
+                "One trained model may be an accident. Here a model with two encoder layers is trained from the start, and then its decoder is given the same other memories. What comes with the app was measured on three seeds; you can train yours beside it."
+            ),
+            r"M_1 = \text{output of encoder layer } 1 \qquad M_2 = \text{output of encoder layer } 2 \qquad K = M\,W_K \quad V = M\,W_V",
+            (memory_switches,),
+            N_("Say what you expect, then compare it with the result."),
+        ),
+        Panel(
             "wrong",
             N_("One wrong token"),
             N_(

@@ -75,7 +75,7 @@ def one_of(run: Run, model: Transformer) -> flows.Example:
 
 
 def test_every_panel_is_checked_and_green(run: Run) -> None:
-    for panel in PANELS:
+    for panel in PANELS.keys() - {"trained"}:  # an experiment: its numbers have tests of their own
         query = {"training": {"stage": "5"}, "inference": {"n": "3"}, "wrong": {"put": "4"}}.get(panel, {})
         at = open_panel(run, panel, **query)
         for radio in at.radio:
@@ -86,7 +86,7 @@ def test_every_panel_is_checked_and_green(run: Run) -> None:
         assert all(":green" in text for text in proofs(at)), proofs(at)
 
 
-PREDICTIONS = {"cost": ("some",), "memory": ("order",)}
+PREDICTIONS = {"cost": ("some",), "memory": ("order",), "trained": ("worse",)}
 
 
 @pytest.mark.parametrize("panel", list(PANELS))
