@@ -3,7 +3,7 @@
 function drawLoss(view) {
   const { data, send, body } = view, { t } = data, box = add(body, "div", { class: "lossy" });
   const chart = add(box, "div", { class: "chart" }), n = data.tokens.length, high = 270, foot = 40, head = 16, left = 44;
-  const wide = Math.max(26, Math.min(58, 500 / n)), width = left + n * wide + 96;
+  const wide = Math.max(26, Math.min(58, (body.clientWidth - 480) / n)), width = left + n * wide + 96;
   const top = Math.max(data.guess * 1.25, ...data.tokens.map((token) => token.loss)), y = (v) => head + (high - head) * (1 - v / top);
   const svg = add(chart, "svg", { width, height: high + foot, viewBox: `0 0 ${width} ${high + foot}`, role: "group", "aria-label": data.text });
   for (let i = 0; i <= 4; i++) {

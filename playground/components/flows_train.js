@@ -20,7 +20,7 @@ function flowRow(node, flow, press) {
   });
 }
 
-const FLOW_ROW = 15, FLOW_WIDE = 226;
+const FLOW_ROW = 15, FLOW_WIDE = 226, FLOW_NARROW = 140;
 
 function flowTensor(node, tensor, look, colours, tip) {
   const part = add(node, "section", { class: "tensor", "data-tensor": tensor.id });
@@ -46,7 +46,9 @@ function flowMap(node, tensor, look, colours, tip) {
   const limit = tensor.scale === "weights" ? 1 : Math.max(...matrix.flat().filter(Number.isFinite).map(Math.abs), 1e-9);
   const table = tensor.scale === "weights" ? sequential(look, colours.dark) : diverging(look, colours.dark);
   const min = tensor.scale === "weights" ? 0 : -limit;
-  const width = Math.min(FLOW_WIDE, Math.max(60, matrix[0].length * 14)), height = row * matrix.length;
+  const room = (node.parentNode.clientWidth - 300) / 3 - 45; // four tensors beside each other
+  const most = Math.max(FLOW_NARROW, Math.min(FLOW_WIDE, room));
+  const width = Math.min(most, Math.max(60, matrix[0].length * 14)), height = row * matrix.length;
   const canvas = add(box, "canvas", { role: "img", "aria-label": `${tensor.name} ${tensor.shape}` });
   canvas.style.width = `${width}px`; canvas.style.height = `${height}px`;
   heat(sharp(canvas, width, height), matrix, { width, height, table, min, max: limit, grid: colours.line });
