@@ -2,7 +2,7 @@
 // The triangle of the mask inside the one pass has the shape of the passes on the other side: that is the point.
 
 export default function ({ data, parentElement }) {
-  const root = parentElement.querySelector("#twins"), { t, reads } = data, rows = Math.min(reads.length, 12);
+  const root = parentElement.querySelector("#twins"), { t, reads } = data, rows = Math.min(reads.length, 8);
   roles(root, data.look);
   const most = Math.max(...data.sides.map((side) => side.seconds));
   data.sides.forEach((side, k) => {

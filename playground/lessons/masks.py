@@ -42,8 +42,7 @@ LEAK = Panel(
     title=N_("The leak"),
     idea=N_(
         "In training the decoder reads the right answer while it predicts it. Without the causal mask, the token to be predicted "
-        "stands one place to the right, and copying it is easier than learning the task. The loss looks wonderful; when the "
-        "model must write alone, there is nothing to copy."
+        "stands one place to the right, in plain sight. What a model makes of that shows only when it has to write alone."
     ),
     maths=r"\text{loss} = -\frac{1}{T}\sum_t \ln p(y_t \mid y_{<t}, x) \qquad \text{leaking:}\quad p(y_t \mid y_{<t}, \mathbf{y_t}, \dots, x) \to 1",
     code=((Transformer.decode, "mask = None", "causal_mask:", "mask = causal_mask("), token_loss),

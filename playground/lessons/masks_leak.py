@@ -28,7 +28,7 @@ STRINGS = 64  # unseen strings that a model is measured on
 def leak(ctx: LabContext, p: PanelView) -> None:
     """Panel 3: one model reading the answer and writing alone; then the experiment."""
     if view(ctx) == "experiment":
-        if experiment.show("leak", f"{KEY}.leak").revealed:
+        if experiment.show("leak", f"{KEY}.leak", height=150).revealed:
             p.done()
         return
     run, step, model, data, ids = ctx.run, ctx.step, ctx.model, ctx.data, ctx.ids

@@ -18,21 +18,23 @@ from playground.look import palette
 
 def padding(ctx: LabContext, p: PanelView) -> None:
     """Panel 4: fillers behind the source, with and without the padding mask; then the experiment."""
-    if view(ctx) == "experiment":
-        if experiment.show("padding", f"{KEY}.padding").revealed:
-            p.done()
-        return
     room = min(10, ctx.model.config.max_len - len(ctx.ids))
     layer, head = head_of(ctx)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        pads = ctx.slide(
-            "fillers",
-            _("Padding tokens behind the input"),
-            range(room + 1),
-            min(3, room),
-            help=_("Token number 0, shown as a dot. In a batch every string is filled up to the longest."),
-        )
-        select_head(ctx, layer, head)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        chosen = view(ctx)
+        if chosen == "model":
+            pads = ctx.slide(
+                "fillers",
+                _("Padding tokens behind the input"),
+                range(room + 1),
+                min(3, room),
+                help=_("Token number 0, shown as a dot. In a batch every string is filled up to the longest."),
+            )
+            select_head(ctx, layer, head)
+    if chosen == "experiment":
+        if experiment.show("padding", f"{KEY}.padding", height=150).revealed:
+            p.done()
+        return
     if pads != min(3, room):
         p.done()
     this = lab.example(ctx.model, ctx.data, ctx.ids)

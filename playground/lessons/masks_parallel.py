@@ -84,7 +84,7 @@ def longer(ctx: LabContext, p: PanelView) -> None:
         found: list[lab.Twins] = st.session_state[slot]
         ratio = found[-1].many_s / found[-1].one_s
         outcome = "same" if ratio < FEW else "some" if ratio <= MANY else "many"
-        left, right = st.columns([3, 2])
+        left, right = st.columns(2)
         with right:
             reveal(
                 f"{KEY}.parallel",
