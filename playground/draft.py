@@ -169,4 +169,6 @@ def url_value(text: str, like: object) -> tuple[Any] | None:
 
 
 def change_text(old: object, new: object) -> str:
-    return f"{shown(tuple(old) if isinstance(old, list) else old)} → {shown(tuple(new) if isinstance(new, list) else new)}"
+    return (
+        f"{shown(tuple(old) if isinstance(old, list) else old)} → {shown(tuple(new) if isinstance(new, list) else new)}"
+    )

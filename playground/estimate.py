@@ -5,7 +5,9 @@ import os
 from core.config import RunConfig
 from core.model import memory_estimate, parameter_counts
 
-LAPTOP = 5e10  # floating point operations a second that a laptop's CPU does in training; a guess within a factor of three
+LAPTOP = (
+    5e10  # floating point operations a second that a laptop's CPU does in training; a guess within a factor of three
+)
 LARGE_STEP, LARGE_MEMORY = 1.0, 2 * 2**30  # seconds and bytes above which the form warns
 
 

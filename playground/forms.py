@@ -266,7 +266,9 @@ def cost(config: RunConfig | None, problems: dict[str, str]) -> None:
     n, size, seconds = estimate.parameters(config), estimate.memory(config), estimate.step_seconds(config)
     st.caption(_("**{n}** parameters · **{size}** to train").format(n=f"{n:,}", size=estimate.size(size)))
     if too_large(config):
-        sentence = _("Training needs about {size} of memory; this computer has {have}. Choose a smaller model or batch.")
+        sentence = _(
+            "Training needs about {size} of memory; this computer has {have}. Choose a smaller model or batch."
+        )
         st.error(sentence.format(size=estimate.size(size), have=estimate.size(estimate.installed_memory() or 0)))
     elif seconds > estimate.LARGE_STEP or size > estimate.LARGE_MEMORY:
         sentence = _("A large model: without a GPU about {step} a step, {all} for {steps} steps.")

@@ -189,9 +189,7 @@ def test_size_answers_at_once(app: Open) -> None:
     assert "119,501" not in said(at)
 
 
-def test_too_large_is_refused_before_anything_is_made(
-    app: Open, notes: Notes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_large_is_refused_before_anything_is_made(app: Open, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "installed_memory", lambda: 8 * 2**30)
     at = app()
     type_in(at, "model.d_model", "2048")
