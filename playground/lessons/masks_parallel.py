@@ -33,7 +33,7 @@ def parallel(ctx: LabContext, p: PanelView) -> None:
     p.numbers(
         rf"T = {own.length}: \quad \frac{{{own.many_s * 1000:.2f}\ \text{{ms}}}}{{{own.one_s * 1000:.2f}\ \text{{ms}}}} = {own.many_s / own.one_s:.1f}"
     )
-    note = _("measured here, median of 5")
+    note = _("measured here, fastest of 5")
     component("twins")(
         key=f"{KEY}.twins",
         data={
