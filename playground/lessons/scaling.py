@@ -146,24 +146,26 @@ def statistics(scores: Tensor) -> Statistics:
     return Statistics(found.std, found.entropy, largest, found.gradients.quantile(0.5).item(), silent)
 
 
-def gradients(d_k: int, name: str, seed: int) -> np.ndarray:
-    """The gradient norm of each query. -> (ROWS,)"""
-    found: np.ndarray = measure.statistics_of(products(d_k, seed) / divisor(name, d_k)).gradients.numpy()
-    return found
+def gradients(scores: Tensor) -> Tensor:
+    """The gradient norm of each query. scores (ROWS, KEYS) -> (ROWS,)"""
+    return measure.statistics_of(scores).gradients
 
 
-def statistics_again(d_k: int, name: str, seed: int) -> Statistics:
-    """The same from the vectors on, in numpy and from other formulas: ‖diag(p) - ppᵀ‖² = Σp² - 2Σp³ + (Σp²)²."""
+def statistics_again(d_k: int, seed: int) -> dict[str, Statistics]:
+    """The same for every divisor, from the vectors on, in numpy and from other formulas: ‖diag(p) - ppᵀ‖² = Σp² - 2Σp³ + (Σp²)²."""
     q, k = (x.numpy() for x in measure.random_vectors(d_k, ROWS, KEYS, seed))
-    scores = np.einsum("rod,rkd->rk", q, k) / divisor(name, d_k)
-    p = np.exp(scores - scores.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    logs = np.log2(p, out=np.zeros_like(p), where=p > 0)
-    squares = (p**2).sum(1)
-    gradients = np.sqrt(np.maximum(squares - 2 * (p**3).sum(1) + squares**2, 0))
-    std = math.sqrt(((scores - scores.sum() / scores.size) ** 2).sum() / (scores.size - 1))
-    entropy, largest = float(-(p * logs).sum(1).mean()), float(p.max(1).mean())
-    return Statistics(std, entropy, largest, float(np.median(gradients)), float((gradients < SILENT).mean()))
+    raw, found = np.einsum("rod,rkd->rk", q, k), {}
+    for name in DIVISORS:
+        scores = raw / divisor(name, d_k)
+        p = np.exp(scores - scores.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        logs = np.log2(p, out=np.zeros_like(p), where=p > 0)
+        squares = (p**2).sum(1)
+        norms = np.sqrt(np.maximum(squares - 2 * (p**3).sum(1) + squares**2, 0))
+        std = math.sqrt(((scores - scores.sum() / scores.size) ** 2).sum() / (scores.size - 1))
+        entropy, largest = float(-(p * logs).sum(1).mean()), float(p.max(1).mean())
+        found[name] = Statistics(std, entropy, largest, float(np.median(norms)), float((norms < SILENT).mean()))
+    return found
 
 
 def difference(a: Statistics, b: Statistics) -> float:
@@ -171,13 +173,10 @@ def difference(a: Statistics, b: Statistics) -> float:
     return max(abs(x - y) for x, y in zip(astuple(a), astuple(b), strict=True))
 
 
-def histogram(values: np.ndarray, limit: float, bins: int = 80) -> list[dict[str, float]]:
-    """Shares of the values in equal bins from -limit to limit; what lies outside counts to the last bins."""
-    counts, edges = np.histogram(np.clip(values, -limit, limit * (1 - 1e-9)), bins, (-limit, limit))
-    return [
-        {"low": float(a), "high": float(b), "share": float(c / len(values))}
-        for a, b, c in zip(edges, edges[1:], counts, strict=False)
-    ]
+def histogram(values: Tensor, low: float, high: float, bins: int) -> list[float]:
+    """Shares of the values in equal bins from low to high; what lies outside counts to the first or the last."""
+    counts, _edges = np.histogram(np.clip(values.numpy(), low, high), bins, (low, high))
+    return [float(count / values.numel()) for count in counts]
 
 
 @dataclass(frozen=True)

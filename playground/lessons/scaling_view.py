@@ -1,6 +1,7 @@
 """Lab 2: how its panels are drawn."""
 
-from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from math import log
 from statistics import fmean
 from typing import Any
@@ -13,18 +14,16 @@ from core.decode import DecodeOptions, generate
 from core.lab import heads, recompute
 from core.model import EOS
 from playground import charts, look
-from playground.charts import THEME
+from playground.components import component
 from playground.i18n import _
 from playground.lessons import experiment, scaling
 from playground.lessons.frame import LabContext, PanelView
 from playground.lessons.scaling import DIVISORS, WIDTHS, Statistics
 
 COLOURS = {"none": look.WRONG, "sqrt_d_k": look.QUERY, "sqrt_d_model": look.KEY}
-DASHES = {"none": [1, 0], "sqrt_d_k": [6, 3], "sqrt_d_model": [2, 2]}
+DASHES: dict[str, list[int]] = {"none": [], "sqrt_d_k": [6, 3], "sqrt_d_model": [2, 2]}
 LIMIT = 100.0  # of the histograms: three times the spread at d_k 1024
-HEIGHT = 300
-
-Spec = dict[str, Any]
+MOST = 0.6  # of the gradients: the largest possible is 0.5, where a query wavers between two keys
 
 
 def names() -> dict[str, str]:
@@ -32,122 +31,187 @@ def names() -> dict[str, str]:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def ladder(seed: int) -> dict[tuple[int, str], Statistics]:
-    """Every width with every divisor."""
-    found = {}
+def ladder(seed: int) -> tuple[dict[tuple[int, str], Statistics], float]:
+    """Every width with every divisor, and the largest difference to the other route."""
+    found, error = {}, 0.0
+    for d_k in WIDTHS:
+        raw, again = scaling.products(d_k, seed), scaling.statistics_again(d_k, seed)
+        for name in DIVISORS:
+            found[d_k, name] = scaling.statistics(raw / scaling.divisor(name, d_k))
+            error = max(error, scaling.difference(found[d_k, name], again[name]))
+    return found, error
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def bars(panel: str, seed: int) -> dict[str, list[list[float]]]:
+    """What the bars on the left show: divisor -> for each width its bars."""
+    shown: dict[str, list[list[float]]] = {name: [] for name in DIVISORS}
     for d_k in WIDTHS:
         raw = scaling.products(d_k, seed)
         for name in DIVISORS:
-            found[d_k, name] = scaling.statistics(raw / scaling.divisor(name, d_k))
-    return found
+            scores = raw / scaling.divisor(name, d_k)
+            if panel == "grow":
+                found = scaling.histogram(scores.flatten(), -LIMIT, LIMIT, 80)
+            elif panel == "saturate":
+                found = scores[0].softmax(-1).tolist()
+            else:
+                found = scaling.histogram(scaling.gradients(scores), 0.0, MOST, 60)
+            shown[name].append([round(value, 6) for value in found])
+    return shown
 
 
-def controls(ctx: LabContext, with_divisor: bool) -> tuple[int, str, int]:
-    """d_k, divisor and the seed of the random vectors, shared by the first three panels."""
-    name = "sqrt_d_k"
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        with st.container(width=420):
-            d_k = ctx.slide(
-                "d_k", _("d_k, features of a query and a key"), WIDTHS, WIDTHS[0], _("The width of one attention head.")
-            )
-        if with_divisor:
-            name = ctx.choose(
-                "divisor",
-                _("Scores are"),
-                names(),
-                "sqrt_d_k",
-                _(
-                    "√d_model is a common mistake. Here the model has {heads} heads, so d_model is {heads} · d_k."
-                ).format(heads=scaling.HEADS),
-            )
-        seed = ctx.url("draw", 0, range(10_000))
-        st.button(
-            _("Draw new vectors"),
-            on_click=lambda: ctx.put("draw", (seed + 1) % 10_000),
-            help=_(
-                "Other random numbers: {rows} queries with {keys} keys each, features independent, mean 0, variance 1."
-            ).format(rows=scaling.ROWS, keys=scaling.KEYS),
-        )
-    return d_k, name, seed
+def dial(ctx: LabContext, p: PanelView, **more: Any) -> tuple[int, str, Statistics]:
+    """d_k, divisor and what they do: one component. -> the choice, which the first three panels share, and its statistics."""
+    d_k = ctx.url("d_k", WIDTHS[0], WIDTHS)
+    divisor = ctx.url("divisor", "sqrt_d_k", DIVISORS)
+    seed = ctx.url("draw", 0, range(10_000))
+    found, error = ladder(seed)
+    p.checked(error, _("float64"), limit=1e-9)
+    key, shown = f"scaling.dial.{p.id}", bars(p.id, seed)
 
+    def told() -> None:
+        with suppress(ValueError):
+            width, name = str(st.session_state[key].set).split(" ")
+            if int(width) in WIDTHS and name in DIVISORS:
+                ctx.put("d_k", int(width))
+                ctx.put("divisor", name)
 
-def check(p: PanelView, d_k: int, seed: int, *shown: str) -> list[Statistics]:
-    """The statistics of what is shown, held against the other route."""
-    found = [ladder(seed)[d_k, name] for name in shown]
-    again = [scaling.statistics_again(d_k, name, seed) for name in shown]
-    p.checked(max(map(scaling.difference, found, again)), _("float64"), limit=1e-9)
-    return found
+    def again() -> None:
+        if st.session_state[key].again == seed:  # the same click told twice draws once
+            ctx.put("draw", (seed + 1) % 10_000)
+
+    def row(name: str, at: int) -> dict[str, Any]:
+        each = found[WIDTHS[at], name]
+        texts = {
+            "std": f"{each.std:.3g}",
+            "largest": f"{each.largest:.3f}",
+            "entropy": f"{each.entropy:.3f}",
+            "silent": f"{each.silent:.0%}",
+        }
+        return {**asdict(each), "text": texts, "bars": shown[name][at]}
+
+    component("scaling")(
+        key=key,
+        data={
+            "panel": p.id,
+            "seed": seed,
+            "said": f"{d_k} {divisor}",
+            "widths": list(WIDTHS),
+            "at": WIDTHS.index(d_k),
+            "divisor": divisor,
+            "divisors": [
+                {"id": name, "label": text, "colour": COLOURS[name], "dash": DASHES[name]}
+                for name, text in names().items()
+            ],
+            "table": {name: [row(name, at) for at in range(len(WIDTHS))] for name in DIVISORS},
+            "look": look.palette(),
+            **more,
+            "t": {
+                "label": _("d_k, the divisor, and what they do to random scores"),
+                "width": _("d_k, features of a query and a key"),
+                "again": _("Draw new vectors"),
+                "again_help": _(
+                    "Other random numbers: {rows} queries with {keys} keys each, features independent, mean 0, variance 1. "
+                    "The model has {heads} heads here, so d_model is {heads} · d_k."
+                ).format(rows=scaling.ROWS, keys=scaling.KEYS, heads=scaling.HEADS),
+                **more["t"],
+            },
+        },
+        on_set_change=told,
+        on_again_change=again,
+    )
+    return d_k, divisor, found[d_k, divisor]
 
 
 def draw_grow(ctx: LabContext, p: PanelView) -> None:
-    d_k, _name, seed = controls(ctx, with_divisor=False)
-    raw, scaled = check(p, d_k, seed, "none", "sqrt_d_k")
+    d_k, _name, _found = dial(
+        ctx,
+        p,
+        choice=False,
+        lines=["none", "sqrt_d_k"],
+        bars={
+            "low": -LIMIT,
+            "high": LIMIT,
+            "ticks": [-100, -50, 0, 50, 100],
+            "percent": True,
+            "x": _("score"),
+            "y": _("share"),
+        },
+        right={"field": "std", "log": True, "y": _("standard deviation")},
+        t={
+            "title": _("{divisor}: standard deviation {std}"),
+            "right": _("Spread of the scores for every d_k"),
+            "bar": _("{low} to {high}: {value}"),
+        },
+    )
     if d_k == WIDTHS[-1]:
         p.done()
+    found, _error = ladder(ctx.url("draw", 0, range(10_000)))
+    raw, scaled = found[d_k, "none"], found[d_k, "sqrt_d_k"]
     p.numbers(
         rf"\operatorname{{std}}(q \cdot k) = {raw.std:.3g} \approx \sqrt{{{d_k}}} = {d_k**0.5:.3g}, \qquad "
         rf"\frac{{{raw.std:.3g}}}{{\sqrt{{{d_k}}}}} = {scaled.std:.3g}"
     )
-    left, right = st.columns([3, 2], gap="medium")
-    values = scaling.products(d_k, seed).flatten().numpy()
-    with left:
-        for name, found in (("none", raw), ("sqrt_d_k", scaled)):
-            shown = values / scaling.divisor(name, d_k)
-            sentence = _("{what}: standard deviation {std}").format(what=names()[name], std=f"{found.std:.3g}")
-            st.markdown(f"**{sentence}**")
-            st.vega_lite_chart(
-                pd.DataFrame(scaling.histogram(shown, LIMIT)),
-                bins(COLOURS[name], LIMIT, _("score"), _("share"), 160),
-                alt=sentence,
-                key=f"scaling.bins.{name}",
-            )
-    with right:
-        st.markdown(f"**{_('Spread of the scores for every d_k')}**")
-        lines(
-            {name: [ladder(seed)[w, name].std for w in WIDTHS] for name in ("none", "sqrt_d_k")},
-            d_k,
-            _("standard deviation"),
-            log_y=True,
-        )
-        st.caption(_("Both axes are logarithmic: a straight line that rises half as fast as d_k is its square root."))
 
 
 def draw_saturate(ctx: LabContext, p: PanelView) -> None:
-    d_k, name, seed = controls(ctx, with_divisor=True)
-    (found,) = check(p, d_k, seed, name)
+    d_k, name, found = dial(
+        ctx,
+        p,
+        choice=True,
+        lines=list(DIVISORS),
+        bars={
+            "low": 0.5,
+            "high": scaling.KEYS + 0.5,
+            "ticks": list(range(1, scaling.KEYS + 1)),
+            "top": 1,
+            "whole": True,
+            "x": _("key"),
+            "y": _("weight"),
+        },
+        right={"field": "entropy", "top": 4, "y": _("bits")},
+        t={
+            "title": _(
+                "One query shares its attention. Mean of all: largest weight {largest}, entropy {entropy} of 4 bits"
+            ),
+            "right": _("Entropy for every d_k: 4 bits is all 16 keys alike, 0 one key"),
+            "bar": _("key {low}: weight {value}"),
+        },
+    )
     if name == "none" and found.largest > 0.9:
         p.done()
-    c = scaling.divisor(name, d_k)
     p.numbers(
-        rf"c = {c:.4g}: \qquad H = {found.entropy:.3g}\ \text{{bits of}}\ \log_2 {scaling.KEYS} = 4, \qquad "
-        rf"\overline{{\max_j a_j}} = {found.largest:.3g}"
+        rf"c = {scaling.divisor(name, d_k):.4g}: \qquad H = {found.entropy:.3g}\ \text{{bits of}}\ \log_2 {scaling.KEYS} = 4, "
+        rf"\qquad \overline{{\max_j a_j}} = {found.largest:.3g}"
     )
-    left, right = st.columns([3, 2], gap="medium")
-    weights = (scaling.products(d_k, seed)[0] / c).softmax(-1).tolist()
-    with left:
-        st.markdown(f"**{_('One query: how it shares its attention over {n} keys').format(n=scaling.KEYS)}**")
-        st.vega_lite_chart(
-            pd.DataFrame({"key": range(1, scaling.KEYS + 1), "weight": weights}),
-            columns(COLOURS[name], _("key"), _("weight")),
-            alt=_("Largest weight {weight}").format(weight=f"{max(weights):.3f}"),
-            key="scaling.weights",
-        )
-        st.caption(
-            _("Mean over {rows} queries: the largest weight is {largest}, the entropy {entropy} of 4 bits.").format(
-                rows=scaling.ROWS, largest=f"{found.largest:.3f}", entropy=f"{found.entropy:.3f}"
-            )
-        )
-    with right:
-        st.markdown(
-            f"**{_('Entropy for every d_k')}**",
-            help=_("How evenly attention is spread: 4 bits over all 16 keys alike, 0 bits on one key."),
-        )
-        lines({n: [ladder(seed)[w, n].entropy for w in WIDTHS] for n in DIVISORS}, d_k, _("bits"), top=4.0)
 
 
 def draw_vanish(ctx: LabContext, p: PanelView) -> None:
-    d_k, name, seed = controls(ctx, with_divisor=True)
-    (found,) = check(p, d_k, seed, name)
+    d_k, name, found = dial(
+        ctx,
+        p,
+        choice=True,
+        lines=list(DIVISORS),
+        bars={
+            "low": 0,
+            "high": MOST,
+            "ticks": [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+            "percent": True,
+            "x": _("gradient through softmax, one query"),
+            "y": _("share of queries"),
+        },
+        right={"field": "silent", "top": 1, "y": _("share")},
+        t={
+            "title": _("{silent} of the queries get next to no gradient"),
+            "right": _("Queries without a gradient, for every d_k"),
+            "bar": _("{low} to {high}: {value}"),
+        },
+    )
+    st.caption(
+        _(
+            "“Next to none” is a gradient below {limit}. At d_k 16 there is almost no difference: narrow heads hardly need the division."
+        ).format(limit=scaling.SILENT)
+    )
     seen = st.session_state.setdefault("lab.scaling.seen", set())
     if d_k == WIDTHS[-1]:
         seen.add(name)
@@ -158,23 +222,6 @@ def draw_vanish(ctx: LabContext, p: PanelView) -> None:
         rf"\left\lVert \tfrac{{\partial a}}{{\partial s}} \right\rVert = {found.gradient:.2g}, \qquad "
         rf"P\!\left(\left\lVert \tfrac{{\partial a}}{{\partial s}} \right\rVert < {scaling.SILENT}\right) = {found.silent:.2g}"
     )
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        sentence = _("{share} of the queries get next to no gradient (below {limit})").format(
-            share=f"{found.silent:.0%}", limit=scaling.SILENT
-        )
-        st.markdown(f"**{sentence}**")
-        gradients = scaling.gradients(d_k, name, seed)
-        st.vega_lite_chart(
-            pd.DataFrame(scaling.histogram(gradients, 0.8, 160)[80:]),
-            bins(COLOURS[name], 0.8, _("gradient through softmax, one query"), _("share of queries"), HEIGHT, low=0.0),
-            alt=sentence,
-            key="scaling.gradients",
-        )
-    with right:
-        st.markdown(f"**{_('Queries without a gradient, for every d_k')}**")
-        lines({n: [ladder(seed)[w, n].silent for w in WIDTHS] for n in DIVISORS}, d_k, _("share"), top=1.0)
-        st.caption(_("At d_k 16 there is almost no difference: narrow heads hardly need the division."))
 
 
 def draw_yours(ctx: LabContext, p: PanelView) -> None:
@@ -298,98 +345,3 @@ def tokens(ctx: LabContext, place: str, own: list[int]) -> tuple[list[str], list
     source, target = [vocab.name(i) for i in ctx.ids], ["⟨s⟩", *(vocab.name(i) for i in own)]
     queries, keys = (source, source) if place.startswith("encoder") else (target, source)
     return charts.positions(queries), charts.positions(queries if place.endswith("self") else keys)
-
-
-def lines(
-    values: Mapping[str, list[float]], now: int, title: str, top: float | None = None, log_y: bool = False
-) -> None:
-    """A value along d_k for some divisors; the chosen width is marked."""
-    words = names()
-    frame = pd.DataFrame(
-        [
-            {"d_k": w, "value": max(v, 1e-6) if log_y else v, "line": words[name]}
-            for name, found in values.items()
-            for w, v in zip(WIDTHS, found, strict=True)
-        ]
-    )
-    last = "; ".join(f"{words[name]} {found[WIDTHS.index(now)]:.3g}" for name, found in values.items())
-    st.vega_lite_chart(
-        frame,
-        along_widths(tuple(values), now, title, top, log_y),
-        alt=_("{what} at d_k {d_k}: {values}").format(what=title, d_k=now, values=last),
-        key=f"scaling.lines.{'-'.join(values)}",
-    )
-
-
-def along_widths(shown: tuple[str, ...], now: int, title: str, top: float | None, log_y: bool) -> Spec:
-    words = names()
-    colour = {
-        "field": "line",
-        "type": "nominal",
-        "scale": {"domain": [words[n] for n in shown], "range": [COLOURS[n] for n in shown]},
-        "legend": {"orient": "bottom", "title": None, "symbolType": "stroke", "columns": 2},
-    }
-    dash = {**colour, "scale": {"domain": [words[n] for n in shown], "range": [DASHES[n] for n in shown]}}
-    y: Spec = {"field": "value", "type": "quantitative", "title": title}
-    y["scale"] = {"type": "log", "base": 2, "domain": [0.5, 64]} if log_y else {"domain": [0, top]}
-    y["axis"] = {"values": [0.5, 1, 2, 4, 8, 16, 32, 64]} if log_y else {}
-    x = {
-        "field": "d_k",
-        "type": "quantitative",
-        "title": "d_k",
-        "scale": {"type": "log", "base": 2},
-        "axis": {"values": list(WIDTHS), "format": "d"},
-    }
-    tip = [{"field": "line", "title": " "}, {"field": "d_k"}, {"field": "value", "title": title, "format": ".4~g"}]
-    return {
-        "height": HEIGHT + 30,
-        "config": THEME,
-        "encoding": {"x": x, "y": y, "color": colour, "tooltip": tip},
-        "layer": [
-            {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"strokeDash": dash}},
-            {"mark": {"type": "point", "filled": True, "size": 30, "opacity": 1}},
-            {
-                "transform": [{"filter": f"datum.d_k == {now}"}],
-                "mark": {"type": "point", "filled": True, "size": 170, "opacity": 1},
-            },
-        ],
-    }
-
-
-def bins(colour: str, limit: float, x_title: str, y_title: str, height: int, low: float | None = None) -> Spec:
-    """A histogram from ready bins: fields low, high, share."""
-    scale = {"domain": [-limit if low is None else low, limit], "nice": False}
-    return {
-        "height": height,
-        "config": THEME,
-        "mark": {"type": "bar", "color": colour, "binSpacing": 0.5},
-        "encoding": {
-            "x": {"field": "low", "type": "quantitative", "bin": {"binned": True}, "title": x_title, "scale": scale},
-            "x2": {"field": "high"},
-            "y": {
-                "field": "share",
-                "type": "quantitative",
-                "title": y_title,
-                "axis": {"format": ".0%", "tickCount": 4},
-            },
-            "tooltip": [
-                {"field": "low", "title": "≥", "format": ".3~g"},
-                {"field": "high", "title": "<", "format": ".3~g"},
-                {"field": "share", "title": y_title, "format": ".1%"},
-            ],
-        },
-    }
-
-
-def columns(colour: str, x_title: str, y_title: str) -> Spec:
-    """Standing bars: fields key, weight."""
-    return {
-        "height": HEIGHT,
-        "config": THEME,
-        "mark": {"type": "bar", "color": colour},
-        "encoding": {
-            "x": {"field": "key", "type": "ordinal", "title": x_title, "axis": {"labelAngle": 0}},
-            "y": {"field": "weight", "type": "quantitative", "title": y_title, "scale": {"domain": [0, 1]}},
-            "tooltip": [{"field": "key"}, {"field": "weight", "format": ".4f", "title": y_title}],
-        },
-    }

@@ -68,16 +68,18 @@ def done(at: AppTest) -> list[str]:
     return [panel["id"] for panel in stepper(at) if panel["done"]]
 
 
-def chart(at: AppTest, number: int) -> dict[str, Any]:
-    spec: dict[str, Any] = json.loads(at.get("vega_lite_chart")[number].proto.spec)
-    return spec
+def dial(at: AppTest) -> dict[str, Any]:
+    """What the component of the first three panels was told."""
+    data: dict[str, Any] = next(d for c in at.get("bidi_component") if "table" in (d := json.loads(c.proto.json)))
+    return data
 
 
 @pytest.mark.parametrize("d_k", WIDTHS)
 def test_statistics_by_two_routes(d_k: int) -> None:
+    again = scaling.statistics_again(d_k, 3)
     for name in DIVISORS:
         found = scaling.statistics(scaling.products(d_k, 3) / scaling.divisor(name, d_k))
-        assert scaling.difference(found, scaling.statistics_again(d_k, name, 3)) <= 1e-9
+        assert scaling.difference(found, again[name]) <= 1e-9
 
 
 def test_what_the_syllabus_says_of_random_vectors() -> None:
@@ -132,32 +134,51 @@ def test_the_first_panel(lab: Lab) -> None:
     at = lab(depth="maths")
     assert asked(at, "panel") == "grow"
     assert done(at) == []
-    at.select_slider(key="lab.scaling.d_k").set_value(1024).run()
+    at = lab(depth="maths", d_k="1024")
     assert done(at) == ["grow"]
     values = scaling.products(1024, 0)
-    shown = texts(at)
-    assert f"not divided: standard deviation {values.std():.3g}" in shown
-    assert f"divided by √d_k: standard deviation {(values / 32).std():.3g}" in shown
+    table = dial(at)["table"]
+    assert [WIDTHS[dial(at)["at"]], dial(at)["lines"]] == [1024, ["none", "sqrt_d_k"]]
+    for name, scores in (("none", values), ("sqrt_d_k", values / 32)):
+        shown = table[name][-1]
+        assert shown["std"] == pytest.approx(scores.std().item(), abs=1e-9)
+        assert shown["text"]["std"] == f"{scores.std():.3g}"
+        assert sum(shown["bars"]) == pytest.approx(1, abs=1e-4)
+        spread = torch.histc(scores.flatten().clamp(-100, 100), 80, -100, 100) / scores.numel()
+        assert shown["bars"] == pytest.approx(spread.tolist(), abs=1e-5)
     assert r"\sqrt{1024} = 32" in "\n".join(m.value for m in at.latex)
-    assert ":green[✓ checked" in shown
-    assert "✗" not in shown
-    assert chart(at, 0)["encoding"]["x"]["scale"]["domain"] == [-100.0, 100.0]
+    assert ":green[✓ checked" in texts(at)
+    assert "✗" not in texts(at)
 
 
 def test_the_second_and_third_panel(lab: Lab) -> None:
     at = lab(panel="saturate", d_k="256", divisor="none")
     assert done(at) == ["saturate"]
-    assert "the largest weight is 0.92" in texts(at)
+    for name in DIVISORS:
+        for d_k, shown in zip(WIDTHS, dial(at)["table"][name], strict=True):
+            weights = (scaling.products(d_k, 0) / scaling.divisor(name, d_k)).softmax(-1)
+            assert shown["bars"] == pytest.approx(weights[0].tolist(), abs=1e-5)
+            assert shown["largest"] == pytest.approx(weights.max(-1).values.mean().item(), abs=1e-9)
+            assert shown["entropy"] == pytest.approx(heads.entropy(weights).mean().item(), abs=1e-6)
     at = lab(panel="vanish", d_k="1024", divisor="none")
-    silent = (measure.statistics_of(scaling.products(1024, 0)).gradients < scaling.SILENT).double().mean().item()
-    assert f"{silent:.0%} of the queries get next to no gradient" in texts(at)
+    gradients = measure.statistics_of(scaling.products(1024, 0)).gradients
+    shown = dial(at)["table"]["none"][-1]
+    assert shown["silent"] == pytest.approx((gradients < scaling.SILENT).double().mean().item(), abs=1e-9)
+    assert shown["gradient"] == pytest.approx(gradients.median().item(), abs=1e-3)
     assert done(at) == []
     for name in ("sqrt_d_k", "sqrt_d_model"):
-        at.segmented_control(key="lab.scaling.divisor").set_value(name).run()
-        assert "0% of the queries" in texts(at)
+        at.query_params["divisor"] = name
+        at.run()
     assert done(at) == ["vanish"]
-    next(b for b in at.button if b.label == "Draw new vectors").click().run()
-    assert asked(at, "draw") == "1"
+
+
+def test_a_gradient_is_the_jacobian_of_softmax() -> None:
+    """By automatic differentiation."""
+    scores = scaling.products(16, 1)[:5]
+    for row, norm in zip(scores, scaling.gradients(scores), strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda s: s.softmax(-1), row)
+        assert jacobian.norm().item() == pytest.approx(norm.item(), abs=1e-12)
+        assert norm <= 0.5 + 1e-9  # the largest that there is
 
 
 @pytest.mark.parametrize("which", ["sample", "fresh"])
