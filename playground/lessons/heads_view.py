@@ -1,6 +1,7 @@
 """Lab 3, many heads: what its panels draw."""
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from playground.lessons.heads import STRINGS, Example, Outcome
 from playground.look import palette
 
 TABLE_HEIGHT = 270
+SLICE_S = 0.25  # how long a page computes ahead once it is drawn
 
 
 def grid(ctx: LabContext, p: PanelView) -> None:
@@ -118,7 +120,7 @@ def knockout(ctx: LabContext, p: PanelView) -> None:
     if expected is None and not out:
         return
     batch, before = batch_of(ctx), plain_outcome(ctx)
-    after = edited_outcome(ctx, f"{place} without {out}", lab.without_heads(place, out)) if out else before
+    after = silenced_outcome(ctx, place, out) if out else before
     alone: dict[int, float] = st.session_state.setdefault(f"lab.heads.alone.{stamp(ctx)}.{place}", {})
     if len(out) == 1:
         alone[out[0]] = after.exact
@@ -158,6 +160,7 @@ def knockout(ctx: LabContext, p: PanelView) -> None:
         if out:
             show_strings(ctx, before, after)
     if not out:
+        prepare(ctx, place)
         return
     p.done()
     if len(out) == 1 and expected is not None:
@@ -178,6 +181,15 @@ def knockout(ctx: LabContext, p: PanelView) -> None:
         rf"\text{{exact match}}: {before.exact:.2f} \to {after.exact:.2f}"
     )
     p.checked(knockout_error(ctx, place, out), _("strings and logits"))
+    prepare(ctx, place)
+
+
+def prepare(ctx: LabContext, place: str) -> None:
+    """Everything is drawn: silence heads that may be clicked next, for one slice of time."""
+    until = time.monotonic() + SLICE_S
+    for h in range(ctx.model.config.n_heads):
+        if time.monotonic() < until:
+            silenced_outcome(ctx, place, (h,))
 
 
 def some_heads(text: str) -> tuple[int, ...]:
@@ -493,8 +505,18 @@ def _outcome(stamp: tuple[str, int], what: str, _model: Transformer, _batch: Bat
     return heads.outcome(_model, _batch, _edits)
 
 
+def silenced_outcome(ctx: LabContext, place: str, out: tuple[int, ...]) -> Outcome:
+    """Without these heads, by changed weights: an edit needs a trace, and tracing makes writing half as slow again."""
+    return _silenced(stamp(ctx), place, out, ctx.model, batch_of(ctx))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _silenced(stamp: tuple[str, int], place: str, out: tuple[int, ...], _model: Transformer, _batch: Batch) -> Outcome:
+    return heads.outcome(heads.altered(_model, place, out), _batch)
+
+
 def knockout_error(ctx: LabContext, place: str, out: tuple[int, ...]) -> float:
-    """Largest difference between the edited model and a copy with changed weights: strings, logits, and in float64."""
+    """Largest difference between a copy with changed weights and the edited model: strings, logits, and in float64."""
     return _knockout_error(stamp(ctx), place, out, tuple(ctx.ids), ctx)
 
 
@@ -502,14 +524,12 @@ def knockout_error(ctx: LabContext, place: str, out: tuple[int, ...]) -> float:
 def _knockout_error(
     stamp: tuple[str, int], place: str, out: tuple[int, ...], ids: tuple[int, ...], _ctx: LabContext
 ) -> float:
-    edits = lab.without_heads(place, out)
-    shown = edited_outcome(_ctx, f"{place} without {out}", edits)
-    other = heads.altered(_ctx.model, place, out)
-    batch = batch_of(_ctx)
+    edits, batch = lab.without_heads(place, out), batch_of(_ctx)
+    edited = heads.outcome(_ctx.model, batch, edits)
     return heads.largest(
         [
-            heads.outcome_error(shown, heads.outcome_again(other, batch), batch),
-            heads.logits_error(other, example(_ctx), edits, _ctx.model),
+            heads.outcome_error(silenced_outcome(_ctx, place, out), edited, batch),
+            heads.logits_error(heads.altered(_ctx.model, place, out), example(_ctx), edits, _ctx.model),
         ]
     )
 

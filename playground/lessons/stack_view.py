@@ -16,8 +16,8 @@ from playground.components import component
 from playground.i18n import _
 from playground.lessons import frame, stack
 from playground.lessons.frame import LabContext, PanelView
-from playground.lessons.heads import Outcome, change, largest, outcome, outcome_again, outcome_error
-from playground.lessons.heads_view import batch_of, edited_outcome, example, figures, names, plain_outcome, said, stamp
+from playground.lessons.heads import Outcome, change, largest, outcome, outcome_error
+from playground.lessons.heads_view import batch_of, example, figures, names, plain_outcome, said, stamp
 from playground.lessons.heads_view import show_strings as side_by_side
 from playground.look import HEADS, palette
 
@@ -515,17 +515,23 @@ def accuracy_again(stamp: tuple[str, int], _model: Transformer, _batch: Batch) -
 
 
 def shortened_outcome(ctx: LabContext, block: str) -> Outcome:
-    return edited_outcome(ctx, f"without {block}", lab.without_block(block))
+    """What a model built without the block makes of the unseen strings."""
+    return _shortened(stamp(ctx), block, ctx.model, batch_of(ctx))
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _shortened(stamp: tuple[str, int], block: str, _model: Transformer, _batch: Batch) -> Outcome:
+    return outcome(stack.shortened(_model, block), _batch)
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
 def shortened_error(stamp: tuple[str, int], block: str, ids: tuple[int, ...], _ctx: LabContext) -> float:
-    """Largest difference to a model that was built without the block, and of its logits to float64."""
-    other, batch = stack.shortened(_ctx.model, block), batch_of(_ctx)
-    shown = outcome(_ctx.model, batch, lab.without_block(block))
+    """Largest difference to the complete model with an edit that passes by the block, and of its logits to float64."""
+    batch = batch_of(_ctx)
+    edited = outcome(_ctx.model, batch, lab.without_block(block))
     return largest(
         [
-            outcome_error(shown, outcome_again(other, batch), batch),
+            outcome_error(shortened_outcome(_ctx, block), edited, batch),
             stack.shortened_error(_ctx.model, example(_ctx), block),
         ]
     )
