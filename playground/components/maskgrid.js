@@ -2,7 +2,7 @@
 // Painting is shown at once here; Python answers with the numbers of the whole mask, and newer paint is never overwritten.
 
 const KEPT_GRIDS = new WeakMap();
-const REST = 84 + 190 + 4 * 18 + 8; // labels, outputs and gaps, in pixels
+const REST = 84 + 222 + 4 * 18 + 8; // labels, outputs and gaps, in pixels
 
 class MaskGrid {
   constructor(root) {

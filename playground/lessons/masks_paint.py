@@ -39,8 +39,8 @@ def paint(ctx: LabContext, p: PanelView) -> None:
     if mask.triu(1).any():
         p.done()
     found = lab.paint(ctx.model, this, mask, layer, head)
-    for name, what in (("pattern", _("weights")), ("influence", _("influence")), ("output", _("outputs"))):
-        p.checked(found.errors[name], what)
+    p.checked(max(found.errors["pattern"], found.errors["output"]), _("weights and outputs"))
+    p.checked(found.errors["influence"], _("influence"))
     p.numbers(influence_numbers(found))
     component("maskgrid", "gridmap.js")(
         key=f"{KEY}.paint",
