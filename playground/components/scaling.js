@@ -76,7 +76,7 @@ class Scaling {
   draw() {
     if (!this.data || !this.root.isConnected) return;
     const { data } = this, look = (this.colours = theme(this.root)), width = data.widths[this.at];
-    this.root.style.colorScheme = look.dark ? "dark" : "light"; // the browser's own slider follows it
+    this.root.style.setProperty("--part", `${(100 * this.at) / (data.widths.length - 1)}%`);
     this.slider.value = this.at;
     setAttr(this.slider, "aria-valuetext", `d_k ${width}`);
     setText(this.find(".now"), String(width));
