@@ -28,11 +28,9 @@ def influence(model: Transformer, src: Tensor, tgt: Tensor, edits: dict[str, Edi
         return leaf[0]
 
     logits = model(src, tgt, Trace({**(edits or {}), "embed.tgt": keep}))[0]  # (T, V)
-    rows = []
-    for t in range(tgt.shape[1]):
-        (gradient,) = torch.autograd.grad(logits[t].max(), leaf[0], retain_graph=True)
-        rows.append(gradient[0].norm(dim=-1))
-    return torch.stack(rows).detach()
+    each = torch.eye(len(logits), dtype=logits.dtype, device=logits.device)  # one gradient a prediction, all in one go
+    (gradients,) = torch.autograd.grad(logits.max(-1).values, leaf[0], each, is_grads_batched=True)  # (T, 1, T, d_model)
+    return gradients[:, 0].norm(dim=-1).detach()
 
 
 @torch.no_grad()

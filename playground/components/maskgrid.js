@@ -102,7 +102,7 @@ class MaskGrid {
     const colours = theme(this.root), table = sequential(data.look, colours.dark);
     roles(this.root, data.look);
     this.cell = cellSize(this.root.clientWidth, n, 3, REST);
-    this.root.style.setProperty("--map", `${Math.max(200, n * this.cell + 2)}px`);
+    this.root.style.setProperty("--map", `${Math.max(180, n * this.cell + 2)}px`);
     const marks = data.reads.map((_, i) => (i >= data.real ? "filler" : "")), lit = (i, k) => `${marks[i]} ${this.at?.[k] === i ? "on" : ""}`.trim();
     const columns = data.reads.map((_, i) => lit(i, "column")), rows = data.reads.map((_, i) => lit(i, "row"));
     axis(this.$(".labels .rows"), data.reads, this.cell, { marks: rows, make: () => ["button", { type: "button" }] });

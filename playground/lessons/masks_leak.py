@@ -8,7 +8,6 @@ import torch
 
 from core.checkpoint import CheckpointError
 from core.decode import generate
-from core.lab import measure
 from core.model import EOS, Transformer
 from core.tasks import Data, Vocab
 from playground import pick
@@ -55,7 +54,9 @@ def leak(ctx: LabContext, p: PanelView) -> None:
     with torch.no_grad():
         read = model(*this.tensors())[0].argmax(-1).tolist()
     alone = generate(model, torch.tensor([ids]))[0].tolist()
-    ahead = measure.influence(model, *this.tensors()).triu(1).max().item()
+    influence, error = lab.influences(model, this)
+    p.checked(error, _("influence"))
+    ahead = influence.triu(1).max().item()
     first, second, third, fourth = st.columns(4)
     first.metric(
         _("Loss, reading the answer"),

@@ -125,18 +125,22 @@ def paint(model: Transformer, this: Example, mask: Tensor, layer: int = 0, head:
             "pattern": recompute.largest_errors(model, trace, place, head)["pattern"],
             "output": (whole.logits(model, trace).softmax(-1) - logits.softmax(-1)).abs().max().item(),
         }
-    # Gradients can be large; in float32 they would carry errors in the fourth decimal.
-    finer, exact = copy.deepcopy(model).double(), Trace(edits)
-    with torch.no_grad():
-        finer(src, tgt, exact)
-    influence = measure.influence(finer, src, tgt, edits)
-    mine = whole.influence(finer, exact)
-    errors["influence"] = (mine - influence).abs().max().item()
-    if (influence[mine == 0] != 0).any():  # "exactly 0" is a claim of its own
-        errors["influence"] = math.inf
+    influence, errors["influence"] = influences(model, this, edits)
     pattern = torch.stack([trace[f"decoder.{i}.self.pattern"][0] for i in range(model.config.n_layers)])
     empty = tuple((~mask.any(1)).nonzero()[:, 0].tolist())
     return Painted(pattern, logits.softmax(-1), influence, (logits - causal).abs().amax(-1), empty, errors)
+
+
+def influences(model: Transformer, this: Example, edits: Mapping[str, Edit] | None = None) -> tuple[Tensor, float]:
+    """`measure.influence` (T, T) in float64, as gradients can be large, and its largest error to the independent route."""
+    exact, trace = copy.deepcopy(model).double(), Trace(edits)
+    src, tgt = this.tensors()
+    with torch.no_grad():
+        exact(src, tgt, trace)
+    found, again = measure.influence(exact, src, tgt, dict(edits or {})), whole.influence(exact, trace)
+    if (found[again == 0] != 0).any():  # "exactly 0" is a claim of its own
+        return found, math.inf
+    return found, (again - found).abs().max().item()
 
 
 @dataclass(frozen=True)
