@@ -29,7 +29,9 @@ def influence(model: Transformer, src: Tensor, tgt: Tensor, edits: dict[str, Edi
 
     logits = model(src, tgt, Trace({**(edits or {}), "embed.tgt": keep}))[0]  # (T, V)
     each = torch.eye(len(logits), dtype=logits.dtype, device=logits.device)  # one gradient a prediction, all in one go
-    (gradients,) = torch.autograd.grad(logits.max(-1).values, leaf[0], each, is_grads_batched=True)  # (T, 1, T, d_model)
+    (gradients,) = torch.autograd.grad(
+        logits.max(-1).values, leaf[0], each, is_grads_batched=True
+    )  # (T, 1, T, d_model)
     return gradients[:, 0].norm(dim=-1).detach()
 
 
