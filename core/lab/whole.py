@@ -149,8 +149,14 @@ def logits(model: Transformer, trace: Trace, row: int = 0, x: Tensor | None = No
 
 def influence(model: Transformer, trace: Trace, row: int = 0) -> Tensor:
     """`measure.influence` again: ‖∂ logit_t / ∂ embedding_j‖, of the logits that won in the traced pass. -> (T, T)"""
+    return logits_and_influence(model, trace, row)[1]
+
+
+def logits_and_influence(model: Transformer, trace: Trace, row: int = 0) -> tuple[Tensor, Tensor]:
+    """Both from one pass. -> (T, V), (T, T)"""
     x = trace["embed.tgt"][row].detach().double().requires_grad_()
-    winning = logits(model, trace, row, x).gather(1, trace["logits"][row].argmax(-1)[:, None])[:, 0]  # (T,)
+    mine = logits(model, trace, row, x)
+    winning = mine.gather(1, trace["logits"][row].argmax(-1)[:, None])[:, 0]  # (T,)
     each = torch.eye(len(x)).double()  # one gradient a prediction, all in one go: 17 ms where a loop takes 44
     (gradients,) = torch.autograd.grad(winning, x, each, is_grads_batched=True)  # (T, T, d_model)
-    return (gradients * gradients).sum(-1).sqrt()
+    return mine.detach(), (gradients * gradients).sum(-1).sqrt()

@@ -54,7 +54,7 @@ def leak(ctx: LabContext, p: PanelView) -> None:
     with torch.no_grad():
         read = model(*this.tensors())[0].argmax(-1).tolist()
     alone = generate(model, torch.tensor([ids]))[0].tolist()
-    influence, error = lab.influences(model, this)
+    influence, _logits, error = lab.influences(model, this)
     p.checked(error, _("influence"))
     ahead = influence.triu(1).max().item()
     first, second, third, fourth = st.columns(4)

@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -120,27 +121,41 @@ def paint(model: Transformer, this: Example, mask: Tensor, layer: int = 0, head:
     with torch.no_grad():
         logits = model(src, tgt, trace)[0]  # (T, V)
         causal = model(src, tgt, Trace(painted(model, preset("causal", this.reads))))[0]
-        place = f"decoder.{layer}.self"
-        errors = {
-            "pattern": recompute.largest_errors(model, trace, place, head)["pattern"],
-            "output": (whole.logits(model, trace).softmax(-1) - logits.softmax(-1)).abs().max().item(),
-        }
-    influence, errors["influence"] = influences(model, this, edits)
+    influence, again, error = influences(model, this, edits)
+    errors = {
+        "pattern": recompute.largest_errors(model, trace, f"decoder.{layer}.self", head)["pattern"],
+        "output": (again.softmax(-1) - logits.softmax(-1)).abs().max().item(),
+        "influence": error,
+    }
     pattern = torch.stack([trace[f"decoder.{i}.self.pattern"][0] for i in range(model.config.n_layers)])
     empty = tuple((~mask.any(1)).nonzero()[:, 0].tolist())
     return Painted(pattern, logits.softmax(-1), influence, (logits - causal).abs().amax(-1), empty, errors)
 
 
-def influences(model: Transformer, this: Example, edits: Mapping[str, Edit] | None = None) -> tuple[Tensor, float]:
-    """`measure.influence` (T, T) in float64, as gradients can be large, and its largest error to the independent route."""
-    exact, trace = copy.deepcopy(model).double(), Trace(edits)
+def influences(
+    model: Transformer, this: Example, edits: Mapping[str, Edit] | None = None
+) -> tuple[Tensor, Tensor, float]:
+    """`measure.influence` (T, T) in float64, as gradients can be large; by the independent route the logits (T, V), and the
+    largest difference of its influence."""
+    exact, trace = in_float64(model), Trace(edits)
     src, tgt = this.tensors()
     with torch.no_grad():
         exact(src, tgt, trace)
-    found, again = measure.influence(exact, src, tgt, dict(edits or {})), whole.influence(exact, trace)
+    found = measure.influence(exact, src, tgt, dict(edits or {}))
+    logits, again = whole.logits_and_influence(exact, trace)
     if (found[again == 0] != 0).any():  # "exactly 0" is a claim of its own
-        return found, math.inf
-    return found, (again - found).abs().max().item()
+        return found, logits, math.inf
+    return found, logits, (again - found).abs().max().item()
+
+
+FLOAT64: WeakKeyDictionary[Transformer, Transformer] = WeakKeyDictionary()
+
+
+def in_float64(model: Transformer) -> Transformer:
+    """A copy in double precision, kept as long as the model: a stroke of paint should not wait for it."""
+    if model not in FLOAT64:
+        FLOAT64[model] = copy.deepcopy(model).double()
+    return FLOAT64[model]
 
 
 @dataclass(frozen=True)
