@@ -35,9 +35,14 @@ IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.browser)
+    """Browser tests come last: playwright's event loop runs from the first of them to the end."""
+    items.sort(key=_in_browser)
+    for item in filter(_in_browser, items):
+        item.add_marker(pytest.mark.browser)
+
+
+def _in_browser(item: pytest.Item) -> bool:
+    return Path(__file__).parent in item.path.parents
 
 
 def chromium_path() -> str | None:

@@ -1,6 +1,7 @@
 """The board in a real Chromium: it fits the window, labels keep apart, values are those on disk, it survives its server."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +90,9 @@ def test_values_are_those_on_disk(server: Server, finished: Run, page: Any) -> N
     records = finished.metrics()
     page.locator(".board > .tip").get_by_text(f"Step {records[-1]['step']}").wait_for()
     tip = page.locator(".board > .tip").inner_text()
-    assert f"{records[-1]['loss']:.4g}"[:6] in tip
+    shown = re.search(r"Loss: ([\d.]+)", tip)
+    assert shown
+    assert float(shown[1]) == pytest.approx(records[-1]["loss"], rel=1e-6)
     page.get_by_role("button", name="Table").click()
     page.locator(".board .table tbody tr").nth(len(records) - 1).wait_for()
     assert page.locator(".board .table tbody tr").count() == len(records)

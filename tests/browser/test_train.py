@@ -43,7 +43,8 @@ WATCH = """() => {
   window.answer = null;
   for (const kind of ["pointerdown", "keydown"])
     window.addEventListener(kind, () => { start ??= performance.now(); }, { capture: true, once: true });
-  const observer = new MutationObserver(() => { if (start !== null) last = performance.now(); });
+  const seen = (change) => !(change.target.nodeName === "CANVAS"); // a table fills in what screen readers read 0.3 s later
+  const observer = new MutationObserver((all) => { if (start !== null && all.some(seen)) last = performance.now(); });
   observer.observe(app, { attributes: true, childList: true, characterData: true, subtree: true });
   const timer = setInterval(() => {
     if (address !== location.href) { address = location.href; last = performance.now(); } // a part that draws in its own root
@@ -176,8 +177,8 @@ def test_keyboard(server: Server, page: Any) -> None:
     assert step(page) == paused + 3
     page.keyboard.press("x")
     page.wait_for_url(lambda url: first not in url)
+    page.locator(".board .strip .step").get_by_text(re.compile(r"\b0/")).wait_for()  # the address changes before the board
     state(page, "Paused")
-    assert step(page) == 0
     page.get_by_role("button", name="Resume").wait_for()
     page.wait_for_selector(IDLE)
     page.keyboard.press("p")
