@@ -1,8 +1,11 @@
 """A fault at every store call in turn: the run list stays readable, what was shown stays, training can go on afterwards."""
 
 import errno
+import json
 import os
+import re
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,12 +142,51 @@ def test_a_damaged_checkpoint_is_passed_over() -> None:
     assert steps_shown(run) == [1, 2, 3, 4, 5]
 
 
-def test_ten_thousand_runs_are_listed_within_a_second(runs: Path) -> None:
-    facts = (store.create(config()).path / "run.json").read_bytes()
+def test_ten_thousand_runs_are_listed_within_a_second(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its own config, the first time and again. The best of three: others may use this machine."""
+    facts = json.loads((store.create(config()).path / "run.json").read_text())
     for i in range(9_999):
         folder = runs / f"20260101-000000000-{i:016x}"
         folder.mkdir()
-        (folder / "run.json").write_bytes(facts)
-    took = [until(lambda: len(store.list_runs()) >= 10_000) for _ in range(2)]
-    print(f"\n10,000 runs: {took[0]:.2f} s, then {took[1]:.2f} s")
-    assert took[1] < 1.0
+        facts["config"]["train"]["seed"] = i
+        (folder / "run.json").write_text(json.dumps(facts))
+    first, again = [], []
+    for _ in range(3):
+        monkeypatch.setattr(store, "_cache", OrderedDict())
+        first.append(until(lambda: len(store.list_runs()) >= 10_000))
+        again.append(until(lambda: len(store.list_runs()) >= 10_000))
+    print(f"\n10,000 runs: {min(first):.2f} s the first time, then {min(again):.2f} s")
+    assert min(first) < 1.0
+    assert min(again) < 1.0
+
+
+BAD = {  # what to change in a whole run.json
+    "empty": (rb".*", b""),
+    "no json": (rb".*", b"{"),
+    "no object": (rb".*", b"[]"),
+    "deep": (rb".*", b"[" * 99_999),
+    "a value out of bounds": (rb'"d_model":\d+', b'"d_model":-5'),
+    "two values that do not fit": (rb'"n_heads":\d+', b'"n_heads":3'),
+    "a wrong type": (rb'"lr":[^,]+', b'"lr":"1"'),
+    "not a number": (rb'"lr":[^,]+', b'"lr":NaN'),
+    "no config": (rb'"config":', b'"other":'),
+    "no time": (rb'"created":"[^"]*"', b'"created":"yesterday"'),
+    "a time without a zone": (rb'"created":"[^"]*"', b'"created":"2026-01-01T00:00:00"'),
+    "newer": (rb'"schema":1', b'"schema":2'),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_one_bad_run_never_breaks_the_list(what: str) -> None:
+    made = [store.create(config()) for _ in range(3)]
+    path, (old, new) = made[1].path / "run.json", BAD[what]
+    data, times = re.subn(old, new, path.read_bytes(), count=1, flags=re.DOTALL)
+    assert times == 1
+    path.write_bytes(data)
+    assert {run.id for run in store.list_runs() if not run.is_sample} == {made[0].id, made[2].id}
+    assert list(store.unreadable()) == [made[1].id]
+    assert store.find(made[1].id) is None
+    with pytest.raises(store.RunError, match="newer" if what == "newer" else "cannot be read"):
+        _ = made[1].config
+    assert store.delete(made[1].id)  # and a person can be rid of it
+    assert store.unreadable() == {}
