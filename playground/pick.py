@@ -1,6 +1,7 @@
 """Shared pickers of the pages that look inside: which run, which saved step, which input. And their caches."""
 
 import unicodedata
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from playground.runs import store
 from playground.runs.store import Run
 from playground.text import plain
 
+MOST_LISTED = 200  # runs in the select box: each costs a few looks at the disk, and nobody scrolls further
 PLAY_MS = 500  # between two saved steps while they play
 
 
 def choose_run(label: str | None = None) -> Run:
     """A select box of the runs that have weights, newest first, the sample last; the choice goes to the URL."""
     now, sample = state.current_run(), state.sample()
-    runs = {run.id: run for run in store.list_runs() if run.id == now.id or run.saved_steps()}
-    runs = {run_id: run for run_id, run in runs.items() if run_id != sample.id} | {sample.id: sample}
+    listed = [run for run in store.list_runs() if run.id != sample.id]
+    with_weights = islice((run for run in listed if run.id == now.id or run.saved_steps()), MOST_LISTED)
+    runs = {run.id: run for run in with_weights} | {sample.id: sample}
     runs = runs if now.id in runs else {now.id: now} | runs
     key = f"run#{now.id}"  # a run chosen elsewhere makes another box, which starts with it
     chosen = st.selectbox(
@@ -34,7 +37,8 @@ def choose_run(label: str | None = None) -> Run:
         format_func=lambda run_id: title(runs[run_id]),
         key=key,
         on_change=lambda: state.set_run(st.session_state.get(key, now.id)),  # gone if another page was just chosen
-        help=_("A run is one training of one model; the newest stands first."),
+        help=_("A run is one training of one model; the newest stands first.")
+        + (" " + _("The Runs page has the older ones.") if len(listed) > MOST_LISTED else ""),
     )
     return runs[chosen]
 
