@@ -36,13 +36,24 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     torch.set_num_threads(1)  # the server only looks; a second thread waits for the cores that training uses
     gc.collect()
     gc.freeze()  # what is loaded by now stays: no need to search it for garbage
-    opening = None if st.get_option("server.headless") else asyncio.create_task(open_browser())
+    beside = [asyncio.create_task(tidy())]
+    if not st.get_option("server.headless"):
+        beside.append(asyncio.create_task(open_browser()))
     try:
         yield
     finally:
-        if opening:
-            opening.cancel()
+        for task in beside:
+            task.cancel()
         crew.close()
+
+
+async def tidy() -> None:
+    """Now and every day: remove old runs, where the host asked for it."""
+    from playground.runs import retention
+
+    while (days := retention.keep_days()) is not None:
+        await asyncio.to_thread(retention.remove_old, days)
+        await asyncio.sleep(retention.DAY)
 
 
 async def open_browser() -> None:
@@ -57,7 +68,7 @@ async def open_browser() -> None:
         except OSError:
             continue
         writer.close()
-        cli_util.open_browser(f"http://localhost:{port}")
+        cli_util.open_browser(f"http://localhost:{port}/{st.get_option('server.baseUrlPath').strip('/')}")
         return
 
 
@@ -66,6 +77,14 @@ if get_script_run_ctx(suppress_warning=True) is not None:  # a test runs this fi
 
     main()
 else:
-    from playground import api
+    from starlette.middleware import Middleware
 
-    app = st.App(ROOT / "playground" / "main.py", lifespan=lifespan, routes=api.routes())
+    from playground import api
+    from playground.guard import Guard
+
+    app = st.App(
+        ROOT / "playground" / "main.py",
+        lifespan=lifespan,
+        routes=api.routes(st.get_option("server.baseUrlPath")),
+        middleware=[Middleware(Guard)],
+    )

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import tempfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,16 +14,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from core.config import ModelConfig, RunConfig
+from core.messages import CheckpointError
 from core.model import Transformer, parameter_counts
 from core.train import TrainingState
 
 UMASK = os.umask(0o022)  # it can only be read by setting it
 os.umask(UMASK)
-HEADER_LIMIT = 4 * 2**20  # bytes; a header describes each tensor in about 100
-
-
-class CheckpointError(ValueError):
-    """A file that cannot be used, and why, in one sentence."""
+CHECKSUM = "crc32"  # its name among a file's remarks; files without one, of older versions, are read all the same
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -50,8 +48,25 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 def save_weights(path: Path, model: Transformer, step: int) -> None:
     """Publish the weights of a step. Raises OSError."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_atomic(path, save(weights, {"step": str(step)}))
+    write_atomic(path, packed_weights(model, step))
+
+
+def packed_weights(model: Transformer, step: int) -> bytes:
+    return packed(model.state_dict(), {"step": str(step)})
+
+
+def packed(tensors: dict[str, Tensor], remarks: dict[str, str]) -> bytes:
+    """A safetensors file, with a checksum of all it says: a flipped bit inside a number would look like a number."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return save(tensors, remarks | {CHECKSUM: checksum(tensors, remarks)})
+
+
+def checksum(tensors: dict[str, Tensor], remarks: dict[str, str]) -> str:
+    """It finds damage, not forgery: anyone can work it out anew."""
+    crc = zlib.crc32(json.dumps(remarks, sort_keys=True).encode())
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].numpy(), zlib.crc32(name.encode(), crc))
+    return f"{crc:08x}"
 
 
 def load_weights(path: Path, config: ModelConfig) -> Transformer:
@@ -70,8 +85,7 @@ def save_state(path: Path, state: TrainingState) -> None:
     tensors = {f"weights/{name}": value for name, value in state.weights.items()}
     for name, moments in state.moments.items():
         tensors |= {f"moments/{name}/{key}": value for key, value in moments.items()}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomic(path, save(tensors, {"step": str(state.step), "lr": json.dumps(state.lr)}))
+    write_atomic(path, packed(tensors, {"step": str(state.step), "lr": repr(state.lr)}))
 
 
 def load_state(path: Path, run: RunConfig) -> TrainingState:
@@ -81,12 +95,12 @@ def load_state(path: Path, run: RunConfig) -> TrainingState:
     moments = {
         f"moments/{n}/{k}": built[n] if k != "step" else () for n in built for k in ("step", "exp_avg", "exp_avg_sq")
     }
-    tensors, meta = read_tensors(path, expected, 13 * sum(parameter_counts(run.model).values()), optional=moments)
+    tensors, remarks = read_tensors(path, expected, 13 * sum(parameter_counts(run.model).values()), optional=moments)
     try:
-        step, lr = int(meta["step"]), json.loads(meta["lr"])
+        step, lr = int(remarks["step"]), float(remarks["lr"])
     except (KeyError, ValueError):
-        raise CheckpointError("The training state does not say its step.") from None
-    state = TrainingState(step, {}, {}, float(lr) if isinstance(lr, (int, float)) else None)
+        raise CheckpointError(template="The training state does not say its step.") from None
+    state = TrainingState(step, {}, {}, lr)
     for name, value in tensors.items():
         kind, _, rest = name.partition("/")
         if kind == "weights":
@@ -94,37 +108,54 @@ def load_state(path: Path, run: RunConfig) -> TrainingState:
         else:
             parameter, _, key = rest.rpartition("/")
             state.moments.setdefault(parameter, {})[key] = value
+    # What would make numbers that are not finite at the next step: AdamW takes the square root of the second moment.
+    counts = all(m.keys() == {"step", "exp_avg", "exp_avg_sq"} for m in state.moments.values())
+    if not (
+        counts
+        and 0 <= step <= run.train.steps
+        and 0 < lr <= 1e6
+        and all((m[key] >= 0).all() for m in state.moments.values() for key in ("step", "exp_avg_sq"))
+    ):
+        raise CheckpointError(template="This is no state that training leaves.")
     return state
 
 
 def read_tensors(
     path: Path, expected: dict[str, tuple[int, ...]], size: int, optional: dict[str, tuple[int, ...]] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file, after its header was checked against what is expected."""
+    """Tensors and remarks of a safetensors file, after its header was checked against what is expected.
+
+    Nothing larger than what the configuration builds is ever read, so a file cannot take more memory than that.
+    """
+    allowed = expected | (optional or {})
+    most = 4096 + sum(200 + len(name) for name in allowed)  # bytes that describe them: about 100 a tensor
     try:
         length = path.stat().st_size
-        if length > size + HEADER_LIMIT:
-            raise CheckpointError("The file is larger than these weights can be.")
+        if length > size + most + 8:
+            raise CheckpointError(template="The file is larger than these weights can be.")
         with path.open("rb") as file:
             first = file.read(8)
-        if len(first) < 8 or struct.unpack("<Q", first)[0] > min(HEADER_LIMIT, length - 8):
-            raise CheckpointError("This is not a whole safetensors file.")
+        if len(first) < 8 or struct.unpack("<Q", first)[0] > min(most, length - 8):
+            raise CheckpointError(template="This is not a whole safetensors file.")
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
-            allowed = expected | (optional or {})
             if not set(expected) <= names <= set(allowed):
-                raise CheckpointError("The file holds other tensors than this configuration builds.")
+                raise CheckpointError(template="The file holds other tensors than this configuration builds.")
             for name in names:
                 view = file.get_slice(name)
                 if tuple(view.get_shape()) != allowed[name] or view.get_dtype() != "F32":
                     raise CheckpointError(
-                        f"The tensor {name} has another shape or type than this configuration builds."
+                        template="The tensor {tensor} has another shape or type than this configuration builds.",
+                        tensor=name,
                     )
             tensors = {name: file.get_tensor(name) for name in names}
-            meta = file.metadata() or {}
+            remarks = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"The file cannot be read: {error}") from None
+        raise CheckpointError(template="The file cannot be read: {error}", error=str(error)) from None
     for name, value in tensors.items():
         if not value.isfinite().all():
-            raise CheckpointError(f"The tensor {name} holds numbers that are not finite.")
-    return tensors, meta
+            raise CheckpointError(template="The tensor {tensor} holds numbers that are not finite.", tensor=name)
+    found = remarks.pop(CHECKSUM, None)
+    if found is not None and found != checksum(tensors, remarks):
+        raise CheckpointError(template="The file is damaged: it does not hold what was once written.")
+    return tensors, remarks

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 # The first part is ours; the second says pydantic's own findings plainly ({…} are filled from the error's context).
@@ -30,6 +30,9 @@ MESSAGES = {
     "int_type": "Must be a whole number, not {input}.",
     "float_type": "Must be a number, not {input}.",
     "bool_type": "Must be true or false, not {input}.",
+    "string_type": "Must be a text, not {input}.",
+    "tuple_type": "Must be a list, not {input}.",
+    "model_type": "Must be an object with settings, not {input}.",
     "finite_number": "Must be a finite number.",
     "missing": "This setting is missing.",
     "too_long": "Too many entries: at most {max_length}.",
@@ -47,6 +50,12 @@ class Problem(BaseModel):
     loc: str
     template: str
     values: dict[str, Any] = {}
+
+    @field_validator("loc")
+    @classmethod
+    def _short(cls, loc: str) -> str:
+        """A key in a file from outside may be a megabyte long, or steer the terminal."""
+        return "".join(c if c.isprintable() else " " for c in loc[:100])
 
     @property
     def sentence(self) -> str:
@@ -75,3 +84,11 @@ class ConfigError(ValueError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("\n".join(map(str, problems)))
+
+
+class CheckpointError(ValueError):
+    """A file of weights that cannot be used, and why: an English template and what fills it, as in Problem."""
+
+    def __init__(self, template: str, **values: int | float | str) -> None:
+        self.template, self.values = template, values
+        super().__init__(template.format(**values))

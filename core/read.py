@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from core.config import RunConfig, TaskConfig
-from core.messages import ConfigError, Problem, problems
+from core.messages import MESSAGES, ConfigError, Problem, problems
 
 MAX_JSON_BYTES = 1_500_000  # room for 5,000 pairs of words
 MAX_JSON_DEPTH = 6
@@ -74,30 +74,34 @@ def read(text: str | bytes) -> RunConfig:
             ]
         )
     try:
-        data = json.loads(raw, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
-    except ConfigError:
-        raise
+        found = json.loads(raw, object_pairs_hook=_Pairs, parse_constant=float)
     except (ValueError, RecursionError):
         raise ConfigError([Problem(loc="", template="This is not JSON.")]) from None
-    if not isinstance(data, dict):
+    if not isinstance(found, _Pairs):
         raise ConfigError([Problem(loc="", template="The configuration must be a JSON object.")])
+    wrong: list[Problem] = []
+    data = _plain(found, "", wrong)
+    if wrong:
+        raise ConfigError(wrong)
     return build(data)
 
 
-def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    for key, value in items:
-        if key in data:
-            raise ConfigError([Problem(loc=key, template="This setting appears twice.")])
-        data[key] = value
-    return data
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it was written, duplicate keys and all."""
 
 
-def _refuse_constant(name: str) -> float:
-    raise ConfigError([Problem(loc="", template="Numbers must be finite.")])
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        _refuse_constant(text)
-    return number
+def _plain(value: Any, loc: str, wrong: list[Problem]) -> Any:
+    """The value with objects as dicts. What JSON lets pass and a configuration must not is noted, each at its place."""
+    if isinstance(value, _Pairs):
+        data: dict[str, Any] = {}
+        for key, inner in value:
+            place = f"{loc}.{key}" if loc else key
+            if key in data:
+                wrong.append(Problem(loc=place, template="This setting appears twice."))
+            data[key] = _plain(inner, place, wrong)
+        return data
+    if isinstance(value, list):
+        return [_plain(inner, f"{loc}.{i}", wrong) for i, inner in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):  # NaN, Infinity, 1e400
+        wrong.append(Problem(loc=loc, template=MESSAGES["finite_number"]))
+    return value

@@ -68,6 +68,17 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted if available[wanted] else "cpu")
 
 
+def usable(device: torch.device) -> torch.device:
+    """The device, or the CPU where it is there and cannot compute: a wrong driver, a GPU that this torch does not know."""
+    try:
+        (torch.ones(1, device=device) + 1).item()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return torch.device("cpu")
+    return device
+
+
 def learning_rate(config: TrainConfig, step: int, peak: float) -> float:
     """The rate of step 1, 2, …: a straight line up to the peak, then constant, cosine to 0, or peak · √(warmup / step)."""
     if step < config.warmup:
@@ -88,7 +99,7 @@ class Trainer:
     def __init__(self, run: RunConfig, resume: TrainingState | None = None) -> None:
         self.run, self.step, self.peak = run, 0, run.train.lr
         self.stopped_early = False
-        self.device = pick_device(run.train.device)
+        self.device = usable(pick_device(run.train.device))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.train.seed)
             self.model = Transformer(run.model).to(self.device)

@@ -1,4 +1,4 @@
-"""`python -m playground train|resume|runs|export|import|delete`: the same runs, without a browser."""
+"""`python -m playground train|resume|runs|export|import|delete`: the same runs, without a browser. `serve`: for a class."""
 
 import argparse
 import os
@@ -16,10 +16,10 @@ from pydantic.fields import FieldInfo
 
 from core.config import ModelConfig, RunConfig, TaskConfig, TrainConfig
 from core.messages import ConfigError, Problem
-from core.read import build, fit, read
-from playground.estimate import LARGE_MEMORY, duration, memory, parameters, size
+from core.read import MAX_JSON_BYTES, build, fit, read
+from playground.estimate import LARGE_MEMORY, duration, memory, parameters, refuse_too_large, size
 from playground.i18n import N_, _
-from playground.pairs import PairsError, parse
+from playground.pairs import MAX_BYTES, PairsError, parse
 from playground.presets import PRESETS
 from playground.runs import archive, store
 from playground.runs.store import Run
@@ -109,6 +109,9 @@ def parser() -> argparse.ArgumentParser:
     importing = command("import", import_, _("Add a run from a zip file that export wrote."))
     deleting = command("delete", delete, _("Delete a run for good."))
     deleting.add_argument("--yes", action="store_true", help=_("Do not ask."))
+    from playground import serve
+
+    serve.add_options(command("serve", serve.serve, _("Serve the app to a class in the same network.")))
     for made in (resume_parser, exporting, deleting):
         made.add_argument("run", metavar="ID", help=_("A run's id, or its beginning, or: last."))
     exporting.add_argument("file", type=Path, metavar="FILE.zip")
@@ -173,19 +176,26 @@ def configuration(options: argparse.Namespace) -> RunConfig:
         for section, settings in chosen.settings.items():
             data[section] |= settings
     if options.config:
-        for section, settings in read(options.config.read_bytes()).model_dump(mode="json").items():
+        for section, settings in read(start_of(options.config, MAX_JSON_BYTES)).model_dump(mode="json").items():
             data[section] |= settings
     for loc, given in vars(options).items():
         section, _dot, name = loc.partition(".")
         if name and given is not None:
-            data[section][name] = parse(given.read_bytes()) if loc == "task.pairs" else given
+            data[section][name] = parse(start_of(given, MAX_BYTES)) if loc == "task.pairs" else given
     if options.__dict__.get("task.pairs") and options.__dict__.get("task.name") is None:
         data["task"]["name"] = "pairs"
     return build(fit(data))
 
 
+def start_of(file: Path, most: int) -> bytes:
+    """The file, or of a larger one just so much that it is refused: nobody knows what stands there."""
+    with file.open("rb") as opened:
+        return opened.read(most + 1)
+
+
 def train(options: argparse.Namespace) -> int:
     config = configuration(options)
+    refuse_too_large(config)
     if (need := memory(config)) > LARGE_MEMORY:
         print(_("This run needs about {size} of memory.").format(size=size(need)), file=sys.stderr)
     store.root().mkdir(parents=True, exist_ok=True)
@@ -221,8 +231,13 @@ def train_here(run: Run, options: argparse.Namespace) -> int:
         signal.signal(name, ask_to_leave)
     print(run.id, flush=True)
     bar = Bar(run.config.train.steps) if not options.quiet else None
+
+    def tell(state: str) -> None:
+        if state == "running" and (status := run.written_status()).template:  # another device than was asked for
+            print(_(status.template).format(**status.values), file=sys.stderr)
+
     try:
-        state = Training(run, leave, on_record=bar)()
+        state = Training(run, leave, on_state=tell, on_record=bar)()
     except Locked:
         print(_("Another process trains the run {id}.").format(id=run.id), file=sys.stderr)
         return FAILED

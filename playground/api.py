@@ -32,12 +32,14 @@ FRESH = 0.2  # seconds that an answer to "is it alive?" holds: taking a lock cos
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def routes() -> list[Route]:
+def routes(base: str = "") -> list[Route]:
+    """`base` is the path the app lives under: server.baseUrlPath."""
+    runs = f"/{base.strip('/')}/api/runs/{{id}}".replace("//", "/")
     return [
-        Route("/api/runs/{id}/live", live),
-        Route("/api/runs/{id}/archive", archive),
-        Route("/api/runs/{id}/weights/{step:int}", weights),
-        Route("/api/runs/{id}/metrics.csv", metrics),
+        Route(f"{runs}/live", live),
+        Route(f"{runs}/archive", archive),
+        Route(f"{runs}/weights/{{step:int}}", weights),
+        Route(f"{runs}/metrics.csv", metrics),
     ]
 
 

@@ -2,13 +2,21 @@
 
 import os
 
+from pathlib import Path
+
 from core.config import RunConfig
+from core.messages import ConfigError, Problem
 from core.model import memory_estimate, parameter_counts
+from core.train import pick_device
+from playground.i18n import N_
 
 LAPTOP = (
     5e10  # floating point operations a second that a laptop's CPU does in training; a guess within a factor of three
 )
 LARGE_STEP, LARGE_MEMORY = 1.0, 2 * 2**30  # seconds and bytes above which the form warns
+UNTOLD = 16 * 2**30  # bytes of memory that a computer is taken to have where the system does not tell
+
+TOO_LARGE = N_("Training needs about {size} of memory; this computer has {have}. Choose a smaller model or batch.")
 
 
 def parameters(config: RunConfig) -> int:
@@ -27,12 +35,26 @@ def step_seconds(config: RunConfig) -> float:
     return 6 * weights * tokens / LAPTOP
 
 
-def installed_memory() -> int | None:
-    """Bytes of memory this computer has, where the system tells."""
+def refuse_too_large(config: RunConfig) -> None:
+    """Before anything is allocated: form, command line and trainer all ask here. Raises ConfigError.
+
+    A GPU has a memory of its own and says itself when that is not enough, which harms nobody.
+    """
+    need, have = memory(config), installed_memory()
+    if need > have and pick_device(config.train.device).type != "cuda":
+        raise ConfigError([Problem(loc="", template=TOO_LARGE, values={"size": size(need), "have": size(have)})])
+
+
+def installed_memory() -> int:
+    """Bytes of memory this computer has, or this container may use."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
-        return None
+        return UNTOLD
+    try:
+        return min(have, int(Path("/sys/fs/cgroup/memory.max").read_bytes()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return have
 
 
 def size(n: int) -> str:

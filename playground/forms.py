@@ -7,6 +7,7 @@ import streamlit as st
 from pydantic.fields import FieldInfo
 
 from core.config import RunConfig
+from core.messages import ConfigError
 from core.tasks import TASKS
 from core.train import pick_device
 from playground import estimate
@@ -265,18 +266,18 @@ def cost(config: RunConfig | None, problems: dict[str, str]) -> None:
         return
     n, size, seconds = estimate.parameters(config), estimate.memory(config), estimate.step_seconds(config)
     st.caption(_("**{n}** parameters · **{size}** to train").format(n=f"{n:,}", size=estimate.size(size)))
-    if too_large(config):
-        sentence = _(
-            "Training needs about {size} of memory; this computer has {have}. Choose a smaller model or batch."
-        )
-        st.error(sentence.format(size=estimate.size(size), have=estimate.size(estimate.installed_memory() or 0)))
+    if sentence := too_large(config):
+        st.error(sentence)
     elif seconds > estimate.LARGE_STEP or size > estimate.LARGE_MEMORY:
         sentence = _("A large model: without a GPU about {step} a step, {all} for {steps} steps.")
         whole = estimate.duration(seconds * config.train.steps)
         st.warning(sentence.format(step=estimate.duration(seconds), all=whole, steps=config.train.steps))
 
 
-def too_large(config: RunConfig) -> bool:
-    have = estimate.installed_memory()
-    on_cpu = pick_device(config.train.device).type != "cuda"
-    return on_cpu and have is not None and estimate.memory(config) > have
+def too_large(config: RunConfig) -> str:
+    """Why this computer cannot train it, or nothing."""
+    try:
+        estimate.refuse_too_large(config)
+    except ConfigError as error:
+        return " ".join(_(p.template).format(**p.values) for p in error.problems)
+    return ""

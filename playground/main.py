@@ -47,7 +47,8 @@ def main() -> None:
         ("runs", _("Runs"), "runs"),
     ]
     labs = [(f"lab_{lab.id}", f"{number} · {_(lab.title)}", f"lab_{lab.id}") for number, lab in enumerate(LABS, 1)]
-    page = st.navigation({"": existing(pages), _("Labs"): existing(labs)}, position="top")
+    host = st.Page(ROOT / "pages" / "host.py", title=_("Host"), url_path="host", visibility="hidden")
+    page = st.navigation({"": [*existing(pages), host], _("Labs"): existing(labs)}, position="top")
     state.visit(page.url_path)
     page.run()
 

@@ -99,6 +99,9 @@ def bulk(rows: list[Row]) -> None:
 
 
 def resume(run_id: str) -> None:
+    if sentence := state.too_many():
+        st.toast(plain(sentence))
+        return
     launcher().resume(run_id, state.owner())
 
 

@@ -1,18 +1,40 @@
 """What this session knows: which run it looks at, who it is, and what of that stands in the URL."""
 
+import hashlib
 import secrets
 
 import streamlit as st
 
+from playground.guard import PERSON
+from playground.i18n import ngettext
 from playground.runs import store
+from playground.runs.launcher import launcher
 from playground.runs.store import Run
 
 MAX_URL_VALUE = 64  # no setting of ours is longer
 
 
 def owner() -> str:
-    """A random name for this browser session: the queue shares the slots out by it."""
-    return str(st.session_state.setdefault("owner", secrets.token_hex(8)))
+    """A random name for this browser: the queue shares the slots out by it. It stays the same after a refresh and in other
+    tabs. The cookie itself is written nowhere, so that nobody reads in a run what makes them somebody else.
+    """
+    if "owner" not in st.session_state:
+        cookie = st.context.cookies.get(PERSON)
+        known = hashlib.sha256(cookie.encode()).hexdigest()[:16] if cookie else secrets.token_hex(8)
+        st.session_state["owner"] = known
+    return str(st.session_state["owner"])
+
+
+def too_many(run_id: str = "") -> str:
+    """Why this person cannot start one more run (or this one) now; empty if they can. The host may have set a limit."""
+    crew = launcher()
+    if not crew.full(owner(), run_id):
+        return ""
+    return ngettext(
+        "Here one person may have {n} run training or waiting at a time, and you have it. Stop it, or wait for its end.",
+        "Here one person may have {n} runs training or waiting at a time, and you have them. Stop one, or wait for its end.",
+        crew.per_person,
+    ).format(n=crew.per_person)
 
 
 def visit(page: str) -> None:

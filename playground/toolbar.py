@@ -125,10 +125,12 @@ def button(
     )
 
 
-def _start(seen: Run, config: RunConfig | None, paused_at: int | None = None) -> Callable[[str], None]:
+def _start(
+    seen: Run, config: RunConfig | None, paused_at: int | None = None, instead: bool = False
+) -> Callable[[str], None]:
     def start(run_id: str) -> None:
         """A new run. Only while the run that was in view still is: the second report of a click finds another one."""
-        if config is None or st.session_state.get("run") != run_id:
+        if config is None or st.session_state.get("run") != run_id or (not instead and crowded()):
             return
         with telling():
             run = store.create(config, state.owner())
@@ -136,6 +138,14 @@ def _start(seen: Run, config: RunConfig | None, paused_at: int | None = None) ->
             state.set_run(run.id)
 
     return start
+
+
+def crowded(run_id: str = "") -> bool:
+    """No more runs for this person now: said below the toolbar. A run that has its place already may keep it."""
+    sentence = state.too_many(run_id)
+    if sentence:
+        st.session_state["trouble"] = sentence
+    return bool(sentence)
 
 
 @contextmanager
@@ -155,6 +165,8 @@ def _pause(run_id: str) -> None:
 
 
 def _resume(run_id: str) -> None:
+    if crowded(run_id):
+        return
     with telling():
         launcher().resume(run_id, state.owner())
 
@@ -171,6 +183,8 @@ def _step_target(run: Run, status: Status) -> int:
 
 
 def _step(run_id: str, target: int) -> None:
+    if crowded(run_id):
+        return
     st.session_state["step_asked"][run_id] = target
     with telling():
         launcher().step_to(run_id, target, state.owner())
@@ -180,9 +194,10 @@ def _reset(run_id: str) -> None:
     run = store.find(run_id)
     if run is None or st.session_state.get("run") != run_id:
         return
-    if run.status().state in ACTIVE:
+    active = run.status().state in ACTIVE
+    if active:
         _stop(run_id)
-    _start(run, run.config, 0)(run_id)
+    _start(run, run.config, 0, instead=active)(run_id)
 
 
 def learning_rate(run: Run, active: bool) -> None:

@@ -154,6 +154,9 @@ def start(experiment: Experiment, variants: Iterable[str], seed: int, key: str, 
     """Create and submit the runs. The nonce makes a click that is reported twice start once."""
     if st.session_state.get(f"{key}.nonce") != nonce:
         return
+    if sentence := state.too_many():  # an experiment counts as one: its runs take turns with everybody's
+        st.session_state[f"{key}.trouble"] = sentence
+        return
     st.session_state[f"{key}.nonce"] = nonce + 1
     started = []
     try:

@@ -231,19 +231,23 @@ def altered(model: Transformer, place: str, heads: Sequence[int]) -> Transformer
 
 
 @torch.no_grad()
-def outcome_again(other: Transformer, batch: Batch) -> Outcome:
-    """`outcome` of an altered copy by complete passes over ever longer prefixes, without the cache that `generate` uses."""
-    width = batch.tgt_out.shape[1]
-    if not other.config.causal_mask:  # then a complete pass is another computation than one token at a time
-        return outcome(other, batch)
-    memory = other.encode(batch.src)
-    tokens = torch.full((len(batch.src), 1), BOS)
-    done = torch.zeros(len(batch.src), dtype=torch.bool)
-    for _ in range(min(width, other.config.max_len)):
-        token = other.decode(tokens, memory, batch.src)[:, -1].argmax(-1).where(~done, PAD)
-        tokens, done = torch.cat((tokens, token[:, None]), 1), done | (token == EOS)
-    ids = pad(tokens[:, 1:], (0, width + 1 - tokens.shape[1]))
-    return Outcome(ids, (ids == batch.tgt_out).all(1), other(batch.src, batch.tgt_in))
+def outcome_again(
+    model: Transformer, batch: Batch, written: Tensor, edits: Mapping[str, Edit] | None = None
+) -> Outcome:
+    """`outcome` without writing: what somebody wrote, written (B, T), is read back to the model in one pass, without cache.
+
+    If every token is the one the model would choose next, then, from the first token on, the model would have written the
+    same. -> its choices at every position, which differ from `written` where that is not so.
+    """
+    if not model.config.causal_mask:  # then a complete pass is another computation than one token at a time
+        return outcome(model, batch, edits)
+    trace = Trace(dict(edits)) if edits else None
+    memory = model.encode(batch.src, trace)
+    begun = torch.cat((torch.full_like(written[:, :1], BOS), written[:, :-1]), 1)  # (B, T)
+    ended = ((written == EOS).cumsum(1) - (written == EOS).long()) > 0  # after the end token
+    ids = model.decode(begun, memory, batch.src, trace).argmax(-1).masked_fill(ended, PAD)
+    logits = model.decode(batch.tgt_in, memory, batch.src, trace)
+    return Outcome(ids, (ids == batch.tgt_out).all(1), logits)
 
 
 @torch.no_grad()

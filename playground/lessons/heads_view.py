@@ -525,10 +525,11 @@ def _knockout_error(
     stamp: tuple[str, int], place: str, out: tuple[int, ...], ids: tuple[int, ...], _ctx: LabContext
 ) -> float:
     edits, batch = lab.without_heads(place, out), batch_of(_ctx)
-    edited = heads.outcome(_ctx.model, batch, edits)
+    silenced = silenced_outcome(_ctx, place, out)
+    edited = heads.outcome_again(_ctx.model, batch, silenced.written, edits)
     return heads.largest(
         [
-            heads.outcome_error(silenced_outcome(_ctx, place, out), edited, batch),
+            heads.outcome_error(silenced, edited, batch),
             heads.logits_error(heads.altered(_ctx.model, place, out), example(_ctx), edits, _ctx.model),
         ]
     )

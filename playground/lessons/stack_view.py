@@ -16,7 +16,7 @@ from playground.components import component
 from playground.i18n import _
 from playground.lessons import frame, stack
 from playground.lessons.frame import LabContext, PanelView
-from playground.lessons.heads import Outcome, change, largest, outcome, outcome_error
+from playground.lessons.heads import Outcome, change, largest, outcome, outcome_again, outcome_error
 from playground.lessons.heads_view import batch_of, example, figures, names, plain_outcome, said, stamp
 from playground.lessons.heads_view import show_strings as side_by_side
 from playground.look import HEADS, palette
@@ -528,10 +528,11 @@ def _shortened(stamp: tuple[str, int], block: str, _model: Transformer, _batch: 
 def shortened_error(stamp: tuple[str, int], block: str, ids: tuple[int, ...], _ctx: LabContext) -> float:
     """Largest difference to the complete model with an edit that passes by the block, and of its logits to float64."""
     batch = batch_of(_ctx)
-    edited = outcome(_ctx.model, batch, lab.without_block(block))
+    shortened = shortened_outcome(_ctx, block)
+    edited = outcome_again(_ctx.model, batch, shortened.written, lab.without_block(block))
     return largest(
         [
-            outcome_error(shortened_outcome(_ctx, block), edited, batch),
+            outcome_error(shortened, edited, batch),
             stack.shortened_error(_ctx.model, example(_ctx), block),
         ]
     )

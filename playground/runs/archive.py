@@ -8,12 +8,12 @@ import tempfile
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from core.checkpoint import CheckpointError, load_state, load_weights
 from core.messages import ConfigError
 from core.read import read
-from playground.i18n import N_
+from playground.i18n import N_, _
 from playground.runs import store
 from playground.runs.files import read_json
 from playground.runs.store import ENDED, Run, RunError, Status
@@ -63,7 +63,7 @@ def import_(file: IO[bytes] | Path, owner: str = "") -> Run:
             members = _members(zipped)
             for name in ("weights", "optimizer", "control"):
                 (making / name).mkdir(parents=True, exist_ok=True)
-            config = read(_bytes(zipped, members, "run.json", unwrap="config"))
+            config = read(_config(_object(zipped, members, "run.json")))
             facts = {
                 "schema": store.SCHEMA,
                 "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -76,9 +76,8 @@ def import_(file: IO[bytes] | Path, owner: str = "") -> Run:
                 if name not in LARGEST_FILE:
                     with zipped.open(info) as source, (making / name).open("wb") as target:
                         _copy(source, target, info.file_size)
-            (making / "label.json").write_bytes(_bytes(zipped, members, "label.json"))
-            (making / "probe.json").write_bytes(_bytes(zipped, members, "probe.json"))
-            (making / "status.json").write_bytes(_bytes(zipped, members, "status.json"))
+            for name in ("label.json", "probe.json", "status.json"):
+                (making / name).write_text(json.dumps(_object(zipped, members, name)), encoding="utf-8")
         made = Run(making)
         for step in made.saved_steps():
             load_weights(made.weights_path(step), config.model)
@@ -93,9 +92,13 @@ def import_(file: IO[bytes] | Path, owner: str = "") -> Run:
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, UnicodeDecodeError) as error:
         shutil.rmtree(making, ignore_errors=True)
         raise RunError(NOT_A_RUN) from error
-    except (ConfigError, CheckpointError) as error:
+    except CheckpointError as error:
         shutil.rmtree(making, ignore_errors=True)
-        raise RunError("{error}", error=str(error)) from error
+        raise RunError(error.template, **error.values) from error
+    except ConfigError as error:
+        shutil.rmtree(making, ignore_errors=True)
+        sentences = (f"{p.loc}: {_(p.template).format(**p.values)}" for p in error.problems)
+        raise RunError("{error}", error=" ".join(sentences)) from error
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
@@ -118,10 +121,10 @@ def _members(zipped: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def _bytes(zipped: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str, unwrap: str = "") -> bytes:
-    """A small JSON file of the archive, or "{}" where it has none; `unwrap` takes one object out of it."""
+def _object(zipped: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str) -> dict[str, Any]:
+    """A small JSON file of the archive; empty where it has none."""
     if name not in members:
-        return b"{}"
+        return {}
     with zipped.open(members[name]) as source:
         data = source.read(LARGEST_FILE[name] + 1)
     if len(data) > LARGEST_FILE[name]:
@@ -130,9 +133,18 @@ def _bytes(zipped: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: s
         found = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise RunError(NOT_A_RUN) from None
-    if not isinstance(found, dict) or (unwrap and not isinstance(found.get(unwrap), dict)):
+    if not isinstance(found, dict):
         raise RunError(NOT_A_RUN)
-    return json.dumps(found[unwrap] if unwrap else found).encode()
+    return found
+
+
+def _config(facts: dict[str, Any]) -> str:
+    """The settings in run.json, as JSON, whichever version wrote them."""
+    try:
+        config = store.current(facts)["config"]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise error if isinstance(error, RunError) else RunError(NOT_A_RUN) from None
+    return json.dumps(config)
 
 
 def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:

@@ -3,9 +3,7 @@
 from collections.abc import Collection, Mapping
 from time import monotonic
 
-from safetensors.torch import save
-
-from core.checkpoint import CheckpointError, load_state, save_state, save_weights
+from core.checkpoint import CheckpointError, load_state, packed_weights, save_state, save_weights
 from core.train import Trainer, TrainingState
 from playground.runs.files import replace
 from playground.runs.store import Run
@@ -71,8 +69,7 @@ class Checkpoints:
         """
         step = self.trainer.step
         if step not in self.run.saved_steps():
-            weights = {name: value.detach().cpu() for name, value in self.trainer.model.state_dict().items()}
-            replace(self.run.weights_path(step), save(weights, {"step": str(step)}))
+            replace(self.run.weights_path(step), packed_weights(self.trainer.model, step))
             self._make_room()
 
     def checkpoint(self) -> None:

@@ -63,8 +63,10 @@ class Launcher:
     """Commands are targets, not differences, so that doing one twice is doing it once."""
 
     def __init__(self, slots: int | None = None) -> None:
-        asked = os.environ.get("PLAYGROUND_SLOTS", "")
-        self.slots = slots or (int(asked) if asked.isdigit() and int(asked) else 0) or os.cpu_count() or 1
+        self.slots = slots or _number("PLAYGROUND_SLOTS") or os.cpu_count() or 1
+        self.per_person = _number(
+            "PLAYGROUND_RUNS_PER_PERSON"
+        )  # runs that one person may have here at once; 0: any number
         self._lock = threading.RLock()
         self._workers: list[Worker] = []
         self._waiting: list[Waiting] = []
@@ -187,6 +189,18 @@ class Launcher:
         with self._lock:
             order = self._order = self._fair() if self._order is None else self._order
             return order.index(run_id) + 1 if run_id in order else None
+
+    def full(self, owner: str, run_id: str = "") -> bool:
+        """Does this person have as many runs here, besides this one, as one may have?"""
+        others = sum(who == owner and run.id != run_id for run, who in self.everything())
+        return 0 < self.per_person <= others
+
+    def everything(self) -> list[tuple[Run, str]]:
+        """Every run that holds a slot or waits, with its owner: first those in slots, then the queue in its order."""
+        with self._lock:
+            training = [(worker.run, worker.owner) for worker in self._workers if worker.run is not None]
+            waiting = sorted(self._waiting, key=lambda entry: self.place(entry.run.id) or 0)
+            return training + [(entry.run, entry.owner) for entry in waiting]
 
     def has(self, run_id: str) -> bool:
         """Does a worker of this server train the run?"""
@@ -416,6 +430,12 @@ class Launcher:
             self._alive = lock(store.server_lock(folder, self._server))
             self._alive.acquire()
         return self._server
+
+
+def _number(variable: str) -> int:
+    """A count from the environment; 0 where there is none."""
+    text = os.environ.get(variable, "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def launcher() -> Launcher:

@@ -10,6 +10,7 @@
      writer.lock                held while a trainer lives
 """
 
+import json
 import math
 import os
 import platform
@@ -18,6 +19,7 @@ import secrets
 import shutil
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -34,6 +36,9 @@ from playground.runs import log
 from playground.runs.files import held, read_json, write_json
 
 SCHEMA = 1
+# How run.json of format n becomes one of n + 1. In memory: what stands on the disk stays. There is one format so far.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+LARGEST_FACTS = 2 * 2**20  # bytes of run.json; 5,000 pairs of words fit
 RUN_ID = re.compile(r"(?:\d{8}-\d{9}-[0-9a-f]{16}|sample-[a-z0-9-]{1,40})")
 STATES = ("draft", "queued", "running", "paused", "finished", "stopped", "failed", "interrupted")
 ENDED = ("finished", "stopped", "failed", "interrupted")
@@ -396,12 +401,35 @@ def _read(path: Path) -> _File:
     """Raises RunError."""
     try:
         with open(f"{path}/run.json", "rb") as opened:
-            file = _File.model_validate_json(opened.read())
-        if datetime.fromisoformat(file.created).tzinfo is None:
-            raise ValueError
-    except (OSError, ValueError):  # pydantic's ValidationError is one
-        schema = read_json(path / "run.json").get("schema")
-        if type(schema) is int and schema > SCHEMA:
-            raise RunError(NEWER, schema=schema, known=SCHEMA) from None
+            text = opened.read(LARGEST_FACTS)
+    except OSError:
         raise RunError(UNREADABLE) from None
+    try:
+        return _checked(text)
+    except ValueError:  # pydantic's ValidationError is one
+        pass
+    try:
+        return _checked(json.dumps(current(json.loads(text))))
+    except RunError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise RunError(UNREADABLE) from None
+
+
+def _checked(text: str | bytes) -> _File:
+    file = _File.model_validate_json(text)
+    if datetime.fromisoformat(file.created).tzinfo is None:
+        raise ValueError
     return file
+
+
+def current(facts: dict[str, Any]) -> dict[str, Any]:
+    """What run.json says, brought to the format of this version. Raises RunError for that of a newer one."""
+    schema = facts.get("schema")
+    if type(schema) is not int:
+        return facts
+    if schema > SCHEMA:
+        raise RunError(NEWER, schema=schema, known=SCHEMA)
+    while schema < SCHEMA and schema in MIGRATIONS:
+        schema, facts = schema + 1, MIGRATIONS[schema](facts) | {"schema": schema + 1}
+    return facts

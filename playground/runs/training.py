@@ -16,7 +16,9 @@ from typing import BinaryIO
 import torch
 from filelock import Timeout
 
-from core.train import Diverged, StepRecord, Trainer
+from core.messages import ConfigError
+from core.train import Diverged, StepRecord, Trainer, pick_device
+from playground import estimate
 from playground.i18n import N_
 from playground.runs import checkpoints, log
 from playground.runs.files import lock
@@ -30,6 +32,7 @@ PATIENCE = 1.4  # seconds that a step, or a save, may still take once it is time
 DIVERGED = N_(
     "The loss or the gradient was no finite number at step {step}. The weights of the last good step are kept. A smaller learning rate usually helps."
 )
+NO_DEVICE = N_("The device {device} cannot be used here: the CPU computes.")
 NO_MEMORY = N_("There was not enough memory. A smaller batch, d_model or number of layers needs less.")
 DISK_FULL = N_("The disk is full. Free some space, then resume.")
 NO_PERMISSION = N_("The run folder may not be written to. Change its permissions, then resume.")
@@ -82,6 +85,7 @@ class Training:
         self.control = str(run.path / "control")
         self.hold: int | None = None  # pause at this step
         self.stop = self.paused = self.ended = False
+        self.unsound = False  # after an error that nobody foresaw, a GPU's for example, the process is not used again
         self.seconds, self.next_poll, self.next_status = 0.0, 0.0, 0.0
         self.status = Status("running", run.written_status().step)
         self.step = self.status.step
@@ -111,6 +115,8 @@ class Training:
             return self._end(state)
         except Gone:
             return None
+        except ConfigError as error:  # more than this computer can hold
+            template, values = error.problems[0].template, error.problems[0].values
         except Diverged:
             template, values = DIVERGED, {"step": self.step + 1}
         except OSError as error:
@@ -125,6 +131,7 @@ class Training:
             text = str(error).strip().split("\n")[0]
             starved = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
             template, values = (NO_MEMORY, {}) if starved else (ERROR, {"error": text[:300] or type(error).__name__})
+            self.unsound = True
             if not starved:
                 traceback.print_exc()
         return self._end("failed", template, values)
@@ -132,8 +139,13 @@ class Training:
     def _train(self) -> str:
         for folder in ("weights", "optimizer", "control"):  # copying tools leave out empty folders
             (self.run.path / folder).mkdir(exist_ok=True)
+        estimate.refuse_too_large(self.run.config)
         self.trainer = trainer = Trainer(self.run.config, checkpoints.newest(self.run))
         self.step = trainer.step
+        wanted = self.run.config.train.device
+        wanted = pick_device(wanted).type if wanted == "auto" else wanted
+        if trainer.device.type != wanted:
+            self.status = replace(self.status, template=NO_DEVICE, values={"device": wanted})
         with self._open_log() as self.metrics:
             self._catch_up()
             self.checkpoints = checkpoints.Checkpoints(self.run, trainer)

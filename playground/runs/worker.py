@@ -64,12 +64,15 @@ def _train(path: Path) -> None:
     busy = run.id
     release.clear()
     _say({"run": run.id, "state": "starting"})
+    training = Training(run, leave, release, lambda state: _say({"run": run.id, "state": state}), patience=PATIENCE)
     try:
-        state = Training(run, leave, release, lambda state: _say({"run": run.id, "state": state}), patience=PATIENCE)()
+        state = training()
     except Locked:
         state = "locked"
     busy = ""
     _say({"run": run.id, "end": state})
+    if training.unsound:
+        _leave()
     gc.collect()
 
 
