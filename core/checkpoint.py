@@ -14,13 +14,20 @@ from safetensors.torch import save
 from torch import Tensor
 
 from core.config import ModelConfig, RunConfig
-from core.messages import CheckpointError
 from core.model import Transformer, parameter_counts
 from core.train import TrainingState
 
 UMASK = os.umask(0o022)  # it can only be read by setting it
 os.umask(UMASK)
 CHECKSUM = "crc32"  # its name among a file's remarks; files without one, of older versions, are read all the same
+
+
+class CheckpointError(ValueError):
+    """A file of weights that cannot be used, and why: an English template and what fills it, as in core.messages.Problem."""
+
+    def __init__(self, template: str, **values: int | float | str) -> None:
+        self.template, self.values = template, values
+        super().__init__(template.format(**values))
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -65,7 +72,7 @@ def checksum(tensors: dict[str, Tensor], remarks: dict[str, str]) -> str:
     """It finds damage, not forgery: anyone can work it out anew."""
     crc = zlib.crc32(json.dumps(remarks, sort_keys=True).encode())
     for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].numpy(), zlib.crc32(name.encode(), crc))
+        crc = zlib.crc32(tensors[name].numpy().data, zlib.crc32(name.encode(), crc))
     return f"{crc:08x}"
 
 

@@ -84,11 +84,3 @@ class ConfigError(ValueError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("\n".join(map(str, problems)))
-
-
-class CheckpointError(ValueError):
-    """A file of weights that cannot be used, and why: an English template and what fills it, as in Problem."""
-
-    def __init__(self, template: str, **values: int | float | str) -> None:
-        self.template, self.values = template, values
-        super().__init__(template.format(**values))

@@ -7,7 +7,7 @@ import streamlit as st
 from playground import address, attention_view, pick
 from playground.attention_view import clean_view, frames, prepare, read_view, texts, view_query
 from playground.components import component
-from playground.i18n import _
+from playground.i18n import _, ngettext
 from playground.look import palette
 
 PAGE = "attention"
@@ -43,6 +43,20 @@ def follow_view() -> None:
 
 view = st.session_state[kept]
 shown, complete = frames(run, data.vocab, steps, view["step"], src, target)
+while bad := attention_view.damaged(run, steps, src, target):
+    st.warning(
+        ngettext(
+            "The weights of step {steps} cannot be read; it is left out.",
+            "The weights of the steps {steps} cannot be read; they are left out.",
+            len(bad),
+        ).format(steps=", ".join(map(str, bad)))
+    )
+    steps = [step for step in steps if step not in bad]
+    if not steps or view["step"] in steps:
+        break
+    view = st.session_state[kept] = read_view(view_query(view), steps, model.n_layers, model.n_heads)
+    st.session_state[f"{kept}.start"] = view
+    shown, complete = frames(run, data.vocab, steps, view["step"], src, target)
 if not shown:
     st.error(_("The weights of this run cannot be read. Choose another run."))
     st.stop()

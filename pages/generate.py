@@ -4,7 +4,6 @@ import json
 
 import streamlit as st
 
-from core.checkpoint import CheckpointError
 from core.model import EOS
 from core.tasks import TASKS
 from playground import address, pick
@@ -33,11 +32,7 @@ with st.sidebar:
 if src is None:
     st.info(_("Type a text on the left: the model answers it here, token by token."))
     st.stop()
-try:
-    model = pick.model_at(run, step)
-except CheckpointError as error:
-    st.error(_("The weights of this step cannot be read: {reason}").format(reason=error))
-    st.stop()
+step, model = pick.readable(run, step)
 
 vocab, cap, slot = data.vocab, view.most(model, src), f"{PAGE}.draft"
 about, draft = (run.id, src), view.Draft()

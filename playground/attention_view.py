@@ -207,6 +207,12 @@ def frames(
     return in_order(found), True
 
 
+def damaged(run: Run, steps: Sequence[int], src: Sequence[int], target: Sequence[int] | None) -> list[int]:
+    """The steps whose weights turned out to be unreadable, or are gone."""
+    keys = {step: key_of(run, step, src, target) for step in steps}
+    return [step for step, key in keys.items() if key is None or kept().get(key) is False]
+
+
 def prepare(
     run: Run, vocab: Vocab, steps: Sequence[int], wanted: int, src: Sequence[int], target: Sequence[int] | None
 ) -> None:

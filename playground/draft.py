@@ -145,7 +145,7 @@ def apply(base: Settings, asked: dict[str, str]) -> Settings:
         for name in bad or good:  # a fault elsewhere (lengths that no longer fit …) came from them all the same
             part, key = good[name]
             data[part][key] = base[part][key]
-            state.notice_bad_url(name)
+            state.notice_bad_url(name, problems.get(f"{part}.{key}", "") if bad else " ".join(problems.values()))
         if check(data)[1]:
             data = copy.deepcopy(base)
     return data

@@ -1,7 +1,6 @@
 """What a run will cost, known before anything is allocated: parameters, memory, time a step."""
 
 import os
-
 from pathlib import Path
 
 from core.config import RunConfig

@@ -113,8 +113,27 @@ def model_at(run: Run, step: int) -> Transformer:
     try:
         changed = path.stat().st_mtime_ns
     except OSError:
-        raise CheckpointError("These weights are gone.") from None
+        raise CheckpointError(template="These weights are gone.") from None
     return _model(str(path), changed, run.config.model)
+
+
+def readable(run: Run, step: int) -> tuple[int, Transformer]:
+    """The model of this step. Where its weights are damaged, that of the nearest one that can be read, with a notice; where
+    there is none, the page ends with the reason.
+    """
+    reason = ""
+    for other in sorted(run.saved_steps(), key=lambda saved: abs(saved - step)):
+        try:
+            model = model_at(run, other)
+        except CheckpointError as error:
+            reason = reason or plain(_(error.template).format(**error.values))
+            continue
+        if other != step:
+            sentence = _("The weights of step {step} cannot be read, so this is step {other}. {reason}")
+            st.warning(sentence.format(step=step, other=other, reason=reason))
+        return other, model
+    st.error(_("The weights of this run cannot be read: {reason}").format(reason=reason))
+    st.stop()
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

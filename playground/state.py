@@ -83,11 +83,12 @@ def _remember(run: Run) -> None:
         st.query_params["run"] = run.id
 
 
-def notice_bad_url(name: str) -> None:
+def notice_bad_url(name: str, why: str = "") -> None:
     """Say once that a part of the URL was ignored. `pop_bad_url` tells the page."""
-    st.session_state.setdefault("bad_url", []).append(name[:MAX_URL_VALUE])
+    st.session_state.setdefault("bad_url", {})[name[:MAX_URL_VALUE]] = why
 
 
-def pop_bad_url() -> list[str]:
-    names: list[str] = st.session_state.pop("bad_url", [])
-    return sorted(set(names))
+def pop_bad_url() -> dict[str, str]:
+    """The parts that were ignored, and why where there is more to say than that."""
+    names: dict[str, str] = st.session_state.pop("bad_url", {})
+    return dict(sorted(names.items()))

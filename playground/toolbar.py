@@ -263,7 +263,8 @@ def message(run: Run, status: Status, draft: Draft, active: bool) -> None:
         st.markdown(f":red[⚠ {plain(trouble)}]")
     elif ignored:
         sentence = _("Part of the address was not usable and is ignored: {names}.")
-        st.markdown(f":orange[⚠ {plain(sentence.format(names=', '.join(ignored)))}]")
+        why = dict.fromkeys(filter(None, ignored.values()))  # each once
+        st.markdown(f":orange[⚠ {plain(' '.join((sentence.format(names=', '.join(ignored)), *why)))}]")
     elif draft.changes:
         st.markdown(f":orange[✎ {plain(changed_text(draft, active))}]")
         st.button(

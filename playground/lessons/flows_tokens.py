@@ -10,13 +10,13 @@ from playground.i18n import _
 from playground.lessons import flows
 from playground.lessons.flows_shared import draw, example, names, number, obey, whole
 from playground.lessons.frame import LabContext, PanelView
-from playground.pick import model_at
+from playground.pick import readable
 
 
 def loss(ctx: LabContext, p: PanelView) -> None:
     blind = ctx.mistakes(flows.LOSS_MISTAKES, "loss_mistake") == "untrained"
     step = ctx.run.saved_steps()[0] if blind else ctx.step
-    model = model_at(ctx.run, step) if blind else ctx.model
+    step, model = readable(ctx.run, step) if blind else (step, ctx.model)
     one = example(ctx)
 
     def act(command: dict[str, Any]) -> None:

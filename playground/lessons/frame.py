@@ -24,7 +24,6 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from core.checkpoint import CheckpointError
 from core.model import Transformer
 from core.tasks import Data
 from playground import address, pick, state
@@ -237,11 +236,7 @@ def lab_page(lab: Lab) -> LabContext:
     if ids is None:
         st.info(_("Type an input on the left: the lab works on it."))
         st.stop()
-    try:
-        model = pick.model_at(run, step)
-    except CheckpointError:
-        st.error(_("The weights of this run cannot be read. Choose another run."))
-        st.stop()
+    step, model = pick.readable(run, step)
     return LabContext(lab, run, step, model, pick.data_of(run), ids, next(p for p in lab.panels if p.id == now))
 
 

@@ -142,10 +142,10 @@ class Training:
         estimate.refuse_too_large(self.run.config)
         self.trainer = trainer = Trainer(self.run.config, checkpoints.newest(self.run))
         self.step = trainer.step
-        wanted = self.run.config.train.device
-        wanted = pick_device(wanted).type if wanted == "auto" else wanted
-        if trainer.device.type != wanted:
-            self.status = replace(self.status, template=NO_DEVICE, values={"device": wanted})
+        asked = self.run.config.train.device
+        device = pick_device(asked).type if asked == "auto" else asked
+        if trainer.device.type != device:
+            self.status = replace(self.status, template=NO_DEVICE, values={"device": device})
         with self._open_log() as self.metrics:
             self._catch_up()
             self.checkpoints = checkpoints.Checkpoints(self.run, trainer)
