@@ -1,6 +1,5 @@
 """Lab 6 in a real browser: five stages, token by token, one wrong token; how fast it answers; one window without scrolling."""
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +70,7 @@ def test_a_wrong_token_is_put_in_and_marked(page: Any, server: Server, run: Run)
     assert page.locator("#flows .chip.hand").count() == 1
 
 
-def test_clicks_are_answered_at_once(page: Any, server: Server, run: Run, show: Callable[[str], None]) -> None:
+def test_clicks_are_answered_at_once(page: Any, server: Server, run: Run, answers: Callable[..., None]) -> None:
     times: list[float] = []
     visit(page, server, run, "inference")
     for n in range(1, 9):
@@ -84,9 +83,7 @@ def test_clicks_are_answered_at_once(page: Any, server: Server, run: Run, show: 
     for i in (4, 5, 6, 7, 8, 9):
         if page.locator(f"#flows [data-token='{i}']").is_enabled():
             times.append(timed(page, f"#flows [data-token='{i}']", f"#flows [data-token='{i}'][aria-pressed=true]"))
-    p95 = sorted(times)[max(0, round(0.95 * len(times)) - 1)]
-    show(f"Lab 6, click to its answer at d 64: median {statistics.median(times):.3f} s, p95 {p95:.3f} s (bar {BAR} s)")
-    assert statistics.median(times) <= 3 * BAR  # the figure is what is printed; a busy machine is no failure
+    answers("Lab 6, click to its answer at d 64", times, BAR)
 
 
 @pytest.mark.parametrize("panel", ["training", "loss", "inference", "cost", "memory", "wrong"])

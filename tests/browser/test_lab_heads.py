@@ -73,7 +73,8 @@ def test_knockout_predicts_silences_and_is_fast(
     for head in clicks:
         out ^= {head}
         edits = lab.without_heads("decoder.0.cross", sorted(out))
-        steps.append((head, f"{heads.change(plain, heads.outcome(model, batch, edits), batch):.2f}"))
+        after = heads.outcome(model, batch, edits)
+        steps.append((head, f"{heads.change(plain, after, batch):.2f}"))
     for head, moved in steps:
         idle(page)
         start = time.perf_counter()
@@ -81,6 +82,12 @@ def test_knockout_predicts_silences_and_is_fast(
         page.get_by_text(moved, exact=True).first.wait_for()
         times.append(time.perf_counter() - start)
     ticked(page, 2)
+    rows, all_of_them = page.locator(".strings tbody tr"), len(heads.ordered(plain, after))
+    assert rows.count() < all_of_them  # the others come when they are scrolled to
+    for _ in range(10):
+        page.locator(".strings").evaluate("table => { table.scrollTop = table.scrollHeight }")
+        page.wait_for_timeout(50)
+    assert rows.count() == all_of_them
     answers("Many heads, a head silenced and 100 strings written anew", times, BAR)
 
 

@@ -177,7 +177,9 @@ def test_keyboard(server: Server, page: Any) -> None:
     assert step(page) == paused + 3
     page.keyboard.press("x")
     page.wait_for_url(lambda url: first not in url)
-    page.locator(".board .strip .step").get_by_text(re.compile(r"\b0/")).wait_for()  # the address changes before the board
+    page.locator(".board .strip .step").get_by_text(
+        re.compile(r"\b0/")
+    ).wait_for()  # the address changes before the board
     state(page, "Paused")
     page.get_by_role("button", name="Resume").wait_for()
     page.wait_for_selector(IDLE)
