@@ -18,10 +18,12 @@ PACE = 0.2  # seconds between two questions of the board
 class Visitor:
     """One open page. After `open` and `press` the script has run to its end, and `elements` is what the page shows."""
 
-    def __init__(self, port: int, query: str = "") -> None:
-        self.port, self.query = port, query.lstrip("?")
+    def __init__(self, port: int, query: str = "", page: str = "", host: str = "127.0.0.1", person: str = "") -> None:
+        self.port, self.query, self.page = port, query.lstrip("?"), page
+        self.host, self.person = host, person  # the name in the address bar; the cookie by which a browser is known
         self.session = ""  # as the server calls it: a page that reconnects names it
         self.elements: dict[tuple[int, ...], Element] = {}
+        self.navigation: list[str] = []  # the pages that its menu offers
         self.exceptions: list[str] = []
         self.reruns: list[float] = []  # seconds from a question to the end of the script
         self.page_hash = ""
@@ -38,9 +40,11 @@ class Visitor:
         """Connect, as a new page or, where a session is known, as one that was cut off; draw the page."""
         protocols = ["streamlit", "x", *filter(None, [self.session])]
         self._socket = await websockets.connect(
-            f"ws://127.0.0.1:{self.port}/_stcore/stream",
+            f"ws://{self.host}:{self.port}/_stcore/stream",
+            host="127.0.0.1",
             subprotocols=protocols,  # type: ignore[arg-type]
-            origin=f"http://127.0.0.1:{self.port}",  # type: ignore[arg-type]
+            origin=f"http://{self.host}:{self.port}",  # type: ignore[arg-type]
+            additional_headers={"Cookie": f"playground_person={self.person}"} if self.person else None,
             max_size=2**26,
             ping_interval=None,
             proxy=None,
@@ -53,6 +57,8 @@ class Visitor:
         message = BackMsg()
         message.rerun_script.query_string = self.query
         message.rerun_script.page_script_hash = self.page_hash
+        if not self.page_hash:
+            message.rerun_script.page_name = self.page
         if widget:
             message.rerun_script.widget_states.widgets.add(**widget)
         async with self._busy:
@@ -74,8 +80,9 @@ class Visitor:
         return next((button for button in buttons if button.label == label), None)
 
     def text(self) -> str:
-        """What stands on the page as markdown."""
-        return "\n".join(e.markdown.body for e in self.elements.values() if e.WhichOneof("type") == "markdown")
+        """What stands on the page as text."""
+        found = [e for e in self.elements.values() if e.WhichOneof("type") in ("markdown", "alert", "metric")]
+        return "\n".join(e.markdown.body or e.alert.body or f"{e.metric.label} {e.metric.body}" for e in found)
 
     @property
     def board(self) -> dict[str, Any]:
@@ -111,6 +118,8 @@ class Visitor:
             self.elements[tuple(message.metadata.delta_path)] = element
             if element.WhichOneof("type") == "exception":
                 self.exceptions.append(f"{element.exception.type}: {element.exception.message}")
+        elif kind == "navigation":
+            self.navigation = [page.url_pathname for page in message.navigation.app_pages if not page.is_hidden]
         elif kind == "page_info_changed":
             self.query = message.page_info_changed.query_string
         elif (

@@ -6,6 +6,8 @@
 import asyncio
 import json
 import os
+import statistics
+import sys
 import threading
 import time
 import urllib.request
@@ -17,7 +19,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from tests.browser.conftest import Server, start
+from tests.browser.conftest import Server, chromium_path, start
 from tests.playground.small import until
 from tests.reliability.client import Questions, Visitor
 
@@ -26,6 +28,7 @@ SLOTS = 2
 STEPS = 60 if SESSIONS < 30 else 300
 TINY = f"d_model=8&d_ff=8&n_heads=1&n_layers=1&batch_size=4&eval_every=1000&steps={STEPS}"
 LONG = TINY.replace(f"steps={STEPS}", "steps=100000")
+MINUTE = 60.0
 T = TypeVar("T")
 
 
@@ -322,3 +325,50 @@ def test_worker_threads_are_cores_divided_by_slots(
         assert psutil.Process(worker.process.pid).environ()["PLAYGROUND_THREADS"] == str(threads)
     finally:
         crew.close()
+
+
+@pytest.mark.skipif(SESSIONS < 30, reason="the whole class: SESSIONS=30")
+def test_pages_answer_while_a_class_trains(server: Server, show: Callable[[str], None], tmp_path: Path) -> None:
+    """A person in a real Chromium, while thirty others press Train and watch their runs for a minute."""
+    if chromium_path() is None:
+        pytest.skip("no Chromium")
+
+    async def busy(reader: asyncio.subprocess.Process) -> float:
+        visitors = [Visitor(port(server), LONG) for _ in range(SESSIONS)]
+        assert reader.stdout is not None
+        assert await reader.stdout.readline() == b"ready\n"
+        for visitor in visitors:
+            await visitor.open()
+            visitor.watch()
+        await asyncio.gather(*(visitor.press("Train") for visitor in visitors))
+        await asyncio.sleep(MINUTE)
+        training = [v for v in visitors if v.state == "running"]
+        assert len(training) == SLOTS
+        polls = sum(len(v.seen) for v in visitors) / MINUTE
+        await asyncio.gather(*(visitor.press("Stop") for visitor in visitors))
+        await asyncio.gather(*(visitor.until("stopped", seconds=20) for visitor in visitors))
+        for visitor in visitors:
+            assert (visitor.exceptions, visitor.failed_polls) == ([], 0)
+            await visitor.leave()
+        return polls
+
+    async def both() -> tuple[float, dict[str, list[float]]]:
+        command = [sys.executable, "-m", "tests.reliability.reader", server.url, str(MINUTE)]
+        reader = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        try:
+            polls = await busy(reader)
+            assert reader.stdout is not None
+            return polls, json.loads(await asyncio.wait_for(reader.stdout.read(), 60))
+        finally:
+            if reader.returncode is None:
+                reader.kill()
+
+    polls, answers = run(both())
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    for what, seconds in answers.items():
+        show(
+            f"{what} of a real browser under {SESSIONS} sessions ({polls:.0f} polls/s, load {load:.1f} a core): "
+            f"median {statistics.median(seconds):.2f} s, p95 {p95(seconds):.2f} s of {len(seconds)}"
+        )
+    everything = [seconds for group in answers.values() for seconds in group]
+    assert p95(everything) <= 1.0
