@@ -158,11 +158,12 @@ def heatmap(
         colours = look.SEQUENTIAL_DARK if dark else look.SEQUENTIAL_LIGHT
     low = -largest if diverging else 0.0
     scale = alt.Scale(domain=[low, largest], range=list(colours), clamp=True)
+    axis = alt.Axis(orient="top", labelAngle=0, labelExpr="split(datum.label, ' ')")  # the place above the token
     chart: alt.Chart = (
         alt.Chart(ROWS, width=alt.Step(28), height=alt.Step(28))
         .mark_rect()
         .encode(
-            x=alt.X("column:N", sort=None, title=x_title, axis=alt.Axis(orient="top", labelAngle=0)),
+            x=alt.X("column:N", sort=None, title=x_title, axis=axis),
             y=alt.Y("row:N", sort=None, title=y_title),
             color=alt.Color("value:Q", title=value_title, scale=scale),
             tooltip=[
@@ -176,8 +177,8 @@ def heatmap(
 
 
 def positions(tokens: list[str]) -> list[str]:
-    """Labels that stay apart when a token repeats: its position, then the token."""
-    return [f"{place} {token}" for place, token in enumerate(tokens)]
+    """Labels that stay apart when a token repeats: its position from 1, then the token."""
+    return [f"{place} {token}" for place, token in enumerate(tokens, 1)]
 
 
 def smooth(values: pd.Series, weight: float) -> pd.Series:

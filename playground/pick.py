@@ -10,7 +10,7 @@ import streamlit as st
 from core.checkpoint import CheckpointError, load_weights
 from core.config import ModelConfig, RunConfig
 from core.model import Transformer
-from core.tasks import Data, SymbolError
+from core.tasks import TASKS, Data, SymbolError
 from playground import state
 from playground.components import component
 from playground.i18n import _
@@ -47,7 +47,7 @@ def title(run: Run) -> str:
     """What lists show for a run: its name, else its task, and when it was made; the sample is labelled."""
     name = run.label().name
     if run.is_sample:
-        return _("Sample run") + (f" · {name}" if name else "")
+        return f"{_('Sample run')} · {_(TASKS[run.config.task.name].title)}"
     return f"{name or run.config.task.name} · {run.created.astimezone():%m-%d %H:%M:%S}"
 
 

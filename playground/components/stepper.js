@@ -9,6 +9,11 @@ function stored() {
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root"), list = root.querySelector("ol"), { lab, now, panels, t } = data;
   setAttr(root, "aria-label", t.label);
+  const onward = root.querySelector(".onward");
+  onward.hidden = !t.next_lab;
+  setAttr(onward, "title", t.next_lab); setAttr(onward, "aria-label", t.next_lab);
+  onward.classList.toggle("ready", panels.every((panel) => panel.done));
+  onward.onclick = () => setTriggerValue("go", "next lab");
   while (list.children.length > panels.length) list.lastChild.remove();
   panels.forEach((panel, i) => {
     const button = list.children[i]?.firstChild ?? add(add(list, "li"), "button", { type: "button" });

@@ -29,6 +29,7 @@ from core.tasks import Data
 from playground import address, pick, state
 from playground.components import component
 from playground.i18n import _
+from playground.lessons import LABS
 from playground.runs.store import Run
 
 T = TypeVar("T")
@@ -215,6 +216,8 @@ class LabContext:
 
 def lab_page(lab: Lab) -> LabContext:
     """Title, introduction, and in the sidebar run, saved step and input. Stops the page where there is nothing to look at."""
+    if wanted := st.session_state.pop("lab.next", None):
+        st.switch_page(ROOT / "pages" / f"lab_{wanted}.py")
     st.markdown(f"**{_(lab.title)}** — {_(lab.intro)}")
     with st.sidebar:
         run = pick.choose_run()
@@ -243,11 +246,15 @@ def lab_page(lab: Lab) -> LabContext:
 def stepper(lab: Lab, now: Panel) -> None:
     """The panels of the lab in a row, ticked where done. The browser keeps the ticks over a reload."""
     key = f"lab.{lab.id}.stepper"
+    order = [entry.id for entry in LABS]
+    after = LABS[order.index(lab.id) + 1] if lab.id != order[-1] else None
 
     def go() -> None:
         chosen = st.session_state[key].go
         if chosen in [p.id for p in lab.panels]:
             put(lab.id, "panel", chosen)
+        elif chosen == "next lab" and after is not None:
+            st.session_state["lab.next"] = after.id
 
     def remember() -> None:
         told = st.session_state[key].remember
@@ -259,7 +266,11 @@ def stepper(lab: Lab, now: Panel) -> None:
             "lab": lab.id,
             "now": now.id,
             "panels": [{"id": p.id, "title": _(p.title), "done": p.id in ticks(lab.id)} for p in lab.panels],
-            "t": {"label": _("Steps of this lab"), "done": _("done"), "next": _("Next"), "back": _("Back")},
+            "t": {
+                "label": _("Steps of this lab"),
+                "done": _("done"),
+                "next_lab": _("Next lab: {title}").format(title=_(after.title)) if after else "",
+            },
         },
         on_go_change=go,
         on_remember_change=remember,

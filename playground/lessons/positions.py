@@ -133,7 +133,7 @@ WISHES = Panel(
         ),
     ),
     action=N_(
-        "Click a red cell and read how it was measured. Which rung of the source has no red cell in the first four columns?"
+        "Click a red cell and read how it was measured. Which rung above the line has no red cell in the first four columns?"
     ),
 )
 LENGTH = Panel(

@@ -200,8 +200,8 @@ def conclusion(result: experiment.Shipped) -> str:
     source = [v for v in at if v.removesuffix("_every").removesuffix("_one") in SOURCE and v != "unit_one"]
     worst = max((at[v][12] for v in source), default=0.0)
     text = _(
-        "**Bounded does not mean that it generalises.** Trained on 3 to 10 symbols, all encodings of the source but one write "
-        "at most **{worst}** of the strings of length 12 without a mistake."
+        "**Bounded does not mean that it generalises.** Trained on 3 to 10 symbols, all encodings up to the paper's but one "
+        "write at most **{worst}** of the strings of length 12 without a mistake."
     ).format(worst=f"{worst:.0%}")
     if "unit_one" in at:
         text += " " + _(

@@ -73,7 +73,7 @@ def test_with_no_runs_the_sample_is_listed_and_the_next_step_is_said(app: Open, 
     at = visit(app)
     assert "New run" in at.info[0].value
     table = at.dataframe[0].value
-    assert table["name"].tolist() == ["Sample run"]
+    assert table["name"].tolist() == ["Sample run · Reverse"]
     for forbidden in ("runs.pin", "runs.delete", "FormSubmitter"):
         assert not keys(at, forbidden)
 
@@ -82,7 +82,7 @@ def test_the_table_says_what_sets_runs_apart(app: Open, crew: RunsNotes) -> None
     make(name="eight heads", model={"n_heads": 8, "positions": "none"})
     make(task={"name": "sort"}).set_label(name="sorted", pinned=True)
     table = visit(app).dataframe[0].value
-    assert table["name"].tolist() == ["sorted", "eight heads", "Sample run"]
+    assert table["name"].tolist() == ["sorted", "eight heads", "Sample run · Reverse"]
     assert table["differs"].tolist() == ["the default run", "heads 8 · positions none", "the default run"]
     assert table["exact_match"].tolist()[:2] == [100.0, 100.0]
     assert table["state"].tolist()[0] == "✓ finished"
@@ -229,7 +229,7 @@ def test_one_bad_run_is_named_and_the_others_stay(app: Open, crew: RunsNotes) ->
     facts = json.loads((newer.path / "run.json").read_text())
     (newer.path / "run.json").write_text(json.dumps(facts | {"schema": 99}))
     at = visit(app, good)
-    assert at.dataframe[0].value["name"].tolist() == ["good", "Sample run"]
+    assert at.dataframe[0].value["name"].tolist() == ["good", "Sample run · Reverse"]
     said = [text.value for text in at.text]
     assert any(bad.id in text and "cannot be read" in text for text in said)
     assert any(newer.id in text and "newer version" in text for text in said)
@@ -258,7 +258,7 @@ def test_many_runs_come_in_pages(app: Open, crew: RunsNotes, monkeypatch: pytest
     at = visit(app)
     assert len(at.dataframe[0].value) == 4
     at.session_state["runs.page"] = 2
-    assert at.run().dataframe[0].value["name"].tolist() == ["run 0", "Sample run"]
+    assert at.run().dataframe[0].value["name"].tolist() == ["run 0", "Sample run · Reverse"]
 
 
 def test_the_link_of_a_run_shows_that_run(app: Open, crew: RunsNotes) -> None:

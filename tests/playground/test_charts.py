@@ -68,7 +68,7 @@ def test_typed_text_never_becomes_a_field() -> None:
 
 
 def test_heat_maps_are_keyed_by_position_and_have_one_scale() -> None:
-    assert charts.positions(["a", "b", "a"]) == ["0 a", "1 b", "2 a"]
+    assert charts.positions(["a", "b", "a"]) == ["1 a", "2 b", "3 a"]
     pattern = charts.heatmap(x_title="key", y_title="query", value_title="weight")
     assert pattern["encoding"]["color"]["scale"]["domain"] == [0.0, 1.0]
     scores = charts.heatmap(x_title="key", y_title="query", value_title="score", largest=3.0, diverging=True)
