@@ -34,6 +34,7 @@ MESSAGES = {
     "tuple_type": "Must be a list, not {input}.",
     "model_type": "Must be an object with settings, not {input}.",
     "finite_number": "Must be a finite number.",
+    "json_invalid": "This is not JSON.",  # half a surrogate pair, for example
     "missing": "This setting is missing.",
     "too_long": "Too many entries: at most {max_length}.",
 }

@@ -104,7 +104,8 @@ def curves(rows: list[Row], view: View) -> None:
 
 
 def labels(rows: list[Row]) -> list[str]:
-    return runs_list.unique([runs_list.title(row.run, row.label) for row in rows])
+    taken = (_("training step"), _("seconds of training"))  # columns of the table; a run may be called so
+    return runs_list.unique([*taken, *(runs_list.title(row.run, row.label) for row in rows)])[len(taken) :]
 
 
 def apart(rows: list[Row]) -> None:

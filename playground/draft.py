@@ -139,15 +139,12 @@ def apply(base: Settings, asked: dict[str, str]) -> Settings:
             state.notice_bad_url(name)
         else:
             data[part][key], good[name] = value[0], (part, key)
-    _config, problems = check(data)
-    bad = [name for name, (part, key) in good.items() if f"{part}.{key}" in problems]
-    if problems and good:
-        for name in bad or good:  # a fault elsewhere (lengths that no longer fit …) came from them all the same
-            part, key = good[name]
+    while good and (problems := check(data)[1]):
+        # Those at fault themselves; or, where a fault lies elsewhere (lengths that no longer fit …), all: it came from them.
+        for name in [name for name, (part, key) in good.items() if f"{part}.{key}" in problems] or list(good):
+            part, key = good.pop(name)
             data[part][key] = base[part][key]
-            state.notice_bad_url(name, problems.get(f"{part}.{key}", "") if bad else " ".join(problems.values()))
-        if check(data)[1]:
-            data = copy.deepcopy(base)
+            state.notice_bad_url(name, problems.get(f"{part}.{key}") or " ".join(problems.values()))
     return data
 
 

@@ -1,5 +1,6 @@
 """The Runs page: search, import, and the table. What can be done with a run is in run_actions, comparing in compare_view."""
 
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -12,7 +13,7 @@ from playground.runs.store import Run, RunError
 from playground.runs_list import ACTIVE, PAGE_SIZE, PIN
 from playground.text import plain
 
-ROOT = store.samples().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 SELECTED = "runs.selected"  # ids of the ticked rows, in the order in which they were ticked
 ROW_HEIGHT = 32  # pixels
 UPLOAD_LIMIT = 200  # MB
