@@ -12,7 +12,7 @@ from playground.runs import store
 from playground.runs.launcher import launcher
 from playground.runs.store import Run
 from playground.runs_list import ACTIVE, MOST_COMPARED, PIN, Row
-from playground.runs_view import ROOT, SELECTED, select
+from playground.runs_view import ROOT, SELECTED, select, telling
 from playground.text import plain
 
 
@@ -56,9 +56,7 @@ def manage(row: Row) -> None:
             downloads(run)
         if active:
             help_text = _("End this run. Its weights are saved.")
-            st.button(
-                f"■ {_('Stop')}", key=f"runs.stop#{run.id}", help=help_text, on_click=launcher().stop, args=(run.id,)
-            )
+            st.button(f"■ {_('Stop')}", key=f"runs.stop#{run.id}", help=help_text, on_click=stop, args=(run.id,))
         elif status.state in ("interrupted", "stopped", "failed") and not run.is_sample:
             st.button(
                 f"▶ {_('Resume')}",
@@ -102,14 +100,18 @@ def resume(run_id: str) -> None:
     if sentence := state.too_many():
         st.toast(plain(sentence))
         return
-    launcher().resume(run_id, state.owner())
+    with telling():
+        launcher().resume(run_id, state.owner())
+
+
+def stop(run_id: str) -> None:
+    with telling():
+        launcher().stop(run_id)
 
 
 def relabel(run: Run, **changes: object) -> None:
-    try:
+    with telling():
         run.set_label(**changes)
-    except OSError as error:
-        st.toast(_("The run cannot be saved: {reason}").format(reason=plain(error.strerror or str(error))))
 
 
 def duplicate(run: Run) -> None:
@@ -148,7 +150,8 @@ def erase(ids: list[str]) -> None:
     st.session_state["runs.refused"] = any(run.status().state in ACTIVE for run in runs)
     if not st.session_state["runs.refused"]:
         for run in runs:
-            launcher().delete(run.id)
+            with telling():  # and the others still go
+                launcher().delete(run.id)
         select([run_id for run_id in st.session_state[SELECTED] if run_id not in ids])
 
 

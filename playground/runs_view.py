@@ -1,5 +1,7 @@
 """The Runs page: search, import, and the table. What can be done with a run is in run_actions, comparing in compare_view."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -185,4 +187,14 @@ def broken_folders(runs: list[Run]) -> None:
 
 
 def resume_all() -> None:
-    launcher().resume_all(state.owner())
+    with telling():
+        launcher().resume_all(state.owner())
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """A disk that refuses becomes a sentence."""
+    try:
+        yield
+    except OSError as error:
+        st.toast(_("The run cannot be saved: {reason}").format(reason=plain(error.strerror or str(error))))

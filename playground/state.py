@@ -20,7 +20,7 @@ def owner() -> str:
     """
     if "owner" not in st.session_state:
         cookie = st.context.cookies.get(PERSON)
-        known = hashlib.sha256(cookie.encode()).hexdigest()[:16] if cookie else secrets.token_hex(8)
+        known = hashlib.sha256(cookie.encode()).hexdigest()[:16] if isinstance(cookie, str) else secrets.token_hex(8)
         st.session_state["owner"] = known
     return str(st.session_state["owner"])
 

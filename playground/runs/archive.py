@@ -36,10 +36,10 @@ def export(run: Run, target: Path | None = None) -> Path:
         target = Path(name)
     try:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
-            facts = read_json(run.path / "run.json") | {"owner": ""}  # who queued it is nobody's business
+            facts = read_json(run.path / "run.json", strict=True) | {"owner": ""}  # who queued it is nobody's business
             zipped.writestr(f"{run.id}/run.json", json.dumps(facts, ensure_ascii=False))
-            names = [*KNOWN[1:], *(f"weights/{s}.safetensors" for s in run.saved_steps())]
-            names += [f"optimizer/{s}.safetensors" for s in run.resumable_steps()[:1]]
+            names = [*KNOWN[1:], *(f"weights/{s}.safetensors" for s in run.saved_steps(strict=True))]
+            names += [f"optimizer/{s}.safetensors" for s in run.resumable_steps(strict=True)[:1]]
             for name in names:
                 kind = (
                     zipfile.ZIP_STORED if name.endswith(".safetensors") else zipfile.ZIP_DEFLATED

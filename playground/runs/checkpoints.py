@@ -49,6 +49,8 @@ class Checkpoints:
         for folder in ("weights", "optimizer"):
             for left_over in (run.path / folder).glob(".*"):  # of a trainer that was killed while it wrote
                 left_over.unlink(missing_ok=True)
+        for left_over in run.path.glob(".probe.json.*"):
+            left_over.unlink(missing_ok=True)
 
     def after_step(self) -> None:
         """Save what is due. Raises OSError."""
@@ -97,8 +99,10 @@ class Checkpoints:
 
 
 def newest(run: Run) -> TrainingState | None:
-    """The newest training state that can be read, or None: then the run starts from its seed."""
-    for step in run.resumable_steps():
+    """The newest training state that can be read, or None: then the run starts from its seed. Raises OSError where the
+    disk does not say what there is: hours of training are not started anew for that.
+    """
+    for step in run.resumable_steps(strict=True):
         try:
             return load_state(run.state_path(step), run.config)
         except CheckpointError:

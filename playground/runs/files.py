@@ -42,11 +42,17 @@ def write_json(path: Path, data: object) -> None:
     replace(path, json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where the file is missing or damaged."""
+def read_json(path: Path, strict: bool = False) -> dict[str, Any]:
+    """The object in a JSON file; empty where the file is missing or damaged. `strict` is for those who will replace the
+    file: one that is there and cannot be read just now raises OSError.
+    """
     try:
         data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+    except OSError as error:
+        if strict and not isinstance(error, FileNotFoundError):
+            raise
+        return {}
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

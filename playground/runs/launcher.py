@@ -95,6 +95,7 @@ class Launcher:
             if run is None:
                 return False
             if self._worker(run_id) or self._is_waiting(run_id):
+                self._pump()
                 return True
             if paused_at is None:
                 run.withdraw("pause", "step", "stop")
@@ -116,12 +117,25 @@ class Launcher:
             if (worker := self._worker(run_id)) and not self._is_dead(worker):
                 worker.go_on = True
                 return True
-            return self._is_waiting(run_id) or self._enqueue(run, owner)
+            if not self._is_waiting(run_id):
+                return self._enqueue(run, owner)
+            self._pump()
+            return True
 
     def resume_all(self, owner: str = "") -> int:
-        """Resume every interrupted run, oldest first, each in its own person's turn. How many those were."""
-        interrupted = [run for run in reversed(store.list_runs()) if run.status().state == "interrupted"]
-        return sum(self.resume(run.id, run.owner or owner) for run in interrupted)
+        """Resume every interrupted run, oldest first, each in its own person's turn. How many those were. One that cannot
+        be resumed keeps none of the others from it; then raises OSError.
+        """
+        resumed, trouble = 0, None
+        for run in reversed(store.list_runs()):
+            try:
+                if run.status().state == "interrupted":
+                    resumed += self.resume(run.id, run.owner or owner)
+            except OSError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
+        return resumed
 
     def pause(self, run_id: str) -> None:
         with self._lock:
@@ -269,12 +283,12 @@ class Launcher:
             return
         while self._waiting and self.training < self.slots:
             entry = next(e for e in self._waiting if e.run.id == self._fair()[0])
-            self._waiting.remove(entry)
-            self._order = None
             if not entry.run.path.is_dir():
+                self._drop(entry.run.id)
                 continue
             idle = [worker for worker in self._workers if worker.run is None]
             worker = next((w for w in idle if w.ready), None) or (idle[0] if idle else self._start())
+            self._drop(entry.run.id)  # only now: where no process can be started, the run keeps its place
             worker.run, worker.owner = entry.run, entry.owner
             worker.started = worker.paused = worker.releasing = worker.go_on = False
             self._turns += 1
@@ -323,7 +337,7 @@ class Launcher:
         """Read what a worker says until it is dead."""
         assert worker.process.stdout is not None
         for line in worker.process.stdout:
-            with suppress(ValueError), self._lock:
+            with suppress(ValueError, OSError), self._lock:  # a disk that refuses must not end this thread
                 self._heard(worker, json.loads(line))
         code = worker.process.wait()
         with suppress(OSError):
@@ -392,7 +406,7 @@ class Launcher:
                 template, state = DIED, "interrupted"
                 if not worker.ready:
                     template, state = CANNOT_START, "failed"
-                elif code == -getattr(signal, "SIGKILL", 9):
+                elif code in (-getattr(signal, "SIGKILL", 9), -getattr(signal, "SIGABRT", 6)):  # safetensors aborts
                     template = KILLED
                 with suppress(OSError):
                     status = replace(status, state=state, template=template, values={"code": code}, steps_per_s=None)
@@ -422,13 +436,14 @@ class Launcher:
     def _name(self) -> str:
         """This server's name on the runs in its queue. Whoever finds its lock free knows that the queue is gone."""
         if not self._server:
-            self._server = secrets.token_hex(8)
-            folder = store.root()
+            name, folder = secrets.token_hex(8), store.root()
+            store.sweep()
             for old in folder.glob(".server-*.lock"):
                 if not held(old):
                     old.unlink(missing_ok=True)
-            self._alive = lock(store.server_lock(folder, self._server))
+            self._alive = lock(store.server_lock(folder, name))
             self._alive.acquire()
+            self._server = name
         return self._server
 
 

@@ -20,6 +20,7 @@ import shutil
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -151,8 +152,8 @@ class Run:
         """Does a trainer hold this folder? See `held` for patience."""
         return held(self.path / "writer.lock", patience)
 
-    def label(self) -> Label:
-        data = read_json(self.path / "label.json")
+    def label(self, strict: bool = False) -> Label:
+        data = read_json(self.path / "label.json", strict)
         tags = data.get("tags")
         return Label(
             str(data.get("name") or ""),
@@ -163,7 +164,7 @@ class Run:
 
     def set_label(self, **changes: Any) -> Label:
         """Change name, notes, tags or pinned; the rest stays. Too long a text is cut. Raises OSError."""
-        label = replace(self.label(), **changes)
+        label = replace(self.label(strict=True), **changes)
         label = replace(
             label,
             name=" ".join(label.name.split())[:80],
@@ -181,8 +182,9 @@ class Run:
         """One record a step, in order: step, loss, lr, grad_norm, tokens_per_s, token_accuracy, exact_match, seconds."""
         return self.log().records()
 
-    def saved_steps(self) -> list[int]:
-        return _steps(self.path / "weights")
+    def saved_steps(self, strict: bool = False) -> list[int]:
+        """`strict`: a folder that cannot be read just now raises OSError, where a page would show nothing."""
+        return _steps(self.path / "weights", strict)
 
     def weights_path(self, step: int) -> Path:
         return self.path / "weights" / f"{int(step)}.safetensors"
@@ -190,9 +192,10 @@ class Run:
     def state_path(self, step: int) -> Path:
         return self.path / "optimizer" / f"{int(step)}.safetensors"
 
-    def resumable_steps(self) -> list[int]:
+    def resumable_steps(self, strict: bool = False) -> list[int]:
         """Steps with both weights and training state, newest first."""
-        return sorted(set(self.saved_steps()) & set(_steps(self.path / "optimizer")), reverse=True)
+        states = _steps(self.path / "optimizer", strict)
+        return sorted(set(self.saved_steps(strict)) & set(states), reverse=True)
 
     def probe(self) -> dict[str, Any] | None:
         return read_json(self.path / "probe.json") or None
@@ -321,6 +324,16 @@ def delete(run_id: str) -> bool:
     return True
 
 
+def sweep() -> None:
+    """Remove what a process that was killed left half deleted, or half made (a day ago: it may still be in the making)."""
+    for left in root().glob(".trash-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in root().glob(".new-*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(left, ignore_errors=True)
+
+
 def archive(run_id: str) -> Path:
     """The run as a zip in a temporary file, which the caller removes. Raises KeyError for an unknown run, OSError."""
     from playground.runs.archive import export
@@ -342,10 +355,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _steps(folder: Path) -> list[int]:
+def _steps(folder: Path, strict: bool = False) -> list[int]:
     try:
         names = [entry.name for entry in os.scandir(folder)]
-    except OSError:
+    except OSError as error:
+        if strict and not isinstance(error, FileNotFoundError):
+            raise
         return []
     return sorted(int(m[1]) for name in names if (m := re.fullmatch(r"(\d{1,9})\.safetensors", name)))
 
@@ -401,9 +416,11 @@ def _read(path: Path) -> _File:
     """Raises RunError."""
     try:
         with open(f"{path}/run.json", "rb") as opened:
-            text = opened.read(LARGEST_FACTS)
+            text = opened.read(LARGEST_FACTS + 1)
     except OSError:
         raise RunError(UNREADABLE) from None
+    if len(text) > LARGEST_FACTS:
+        raise RunError(UNREADABLE)
     try:
         return _checked(text)
     except ValueError:  # pydantic's ValidationError is one

@@ -34,6 +34,7 @@ DIVERGED = N_(
 )
 NO_DEVICE = N_("The device {device} cannot be used here: the CPU computes.")
 NO_MEMORY = N_("There was not enough memory. A smaller batch, d_model or number of layers needs less.")
+STARVED = ("allocate memory", "bad_alloc", "out of memory")  # words of those who have no error of their own for it
 DISK_FULL = N_("The disk is full. Free some space, then resume.")
 NO_PERMISSION = N_("The run folder may not be written to. Change its permissions, then resume.")
 STORAGE = N_("Writing to the run folder failed: {error}.")
@@ -102,6 +103,8 @@ class Training:
                 return state
         except (Gone, FileNotFoundError):
             return None
+        except OSError as error:  # not even the lock can be taken
+            return self._failed(error)
         finally:
             self.ended = True
 
@@ -120,21 +123,24 @@ class Training:
         except Diverged:
             template, values = DIVERGED, {"step": self.step + 1}
         except OSError as error:
-            if not self.run.path.is_dir():
-                return None
-            template = {errno.ENOSPC: DISK_FULL, errno.EDQUOT: DISK_FULL, errno.EACCES: NO_PERMISSION}.get(
-                error.errno or 0, STORAGE
-            )
-            template = NO_PERMISSION if error.errno in (errno.EPERM, errno.EROFS) else template
-            values = {"error": error.strerror or type(error).__name__}
+            return self._failed(error)
         except Exception as error:
-            text = str(error).strip().split("\n")[0]
-            starved = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
+            text = str(error).strip().split("\n")[0].rstrip(".")
+            starved = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(w in text for w in STARVED)
             template, values = (NO_MEMORY, {}) if starved else (ERROR, {"error": text[:300] or type(error).__name__})
             self.unsound = True
             if not starved:
                 traceback.print_exc()
         return self._end("failed", template, values)
+
+    def _failed(self, error: OSError) -> str | None:
+        """The disk refused something: say what, unless the folder is gone."""
+        if not self.run.path.is_dir():
+            return None
+        template = {errno.ENOSPC: DISK_FULL, errno.EDQUOT: DISK_FULL}.get(error.errno or 0, STORAGE)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            template = NO_PERMISSION
+        return self._end("failed", template, {"error": error.strerror or type(error).__name__})
 
     def _train(self) -> str:
         for folder in ("weights", "optimizer", "control"):  # copying tools leave out empty folders
@@ -226,9 +232,7 @@ class Training:
             if not self.run.path.is_dir():
                 return None
             if state != "failed":
-                values = {"error": error.strerror or type(error).__name__}
-                template = DISK_FULL if error.errno == errno.ENOSPC else STORAGE
-                return self._end("failed", template, values)
+                return self._failed(error)
         return state
 
     def _poll(self) -> None:

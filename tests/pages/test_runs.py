@@ -203,6 +203,22 @@ def test_interrupted_runs_resume_with_one_click(app: Open, crew: RunsNotes) -> N
     assert crew.calls == [("resume_all",), ("resume", dead.id)]
 
 
+def test_a_disk_that_refuses_becomes_a_sentence(app: Open, crew: RunsNotes, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = make("interrupted")
+
+    def refuse(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("resume_all", "resume", "delete"):
+        monkeypatch.setattr(crew, name, refuse)
+    at = visit(app, dead)
+    for key in ("runs.resume_all", f"runs.resume#{dead.id}"):
+        at.button(key=key).click().run()
+        assert not at.exception, at.exception
+        assert [toast.value for toast in at.toast] == ["The run cannot be saved: No space left on device"], key
+    assert store.find(dead.id)
+
+
 def test_duplicate_is_a_draft_with_its_settings_in_the_url(app: Open, crew: RunsNotes) -> None:
     run = make(model={"n_heads": 8, "positions": "none"}, train={"seed": 7})
     at = visit(app, run)

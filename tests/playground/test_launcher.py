@@ -1,18 +1,17 @@
 """Slots and the queue with pretended workers, the commands with real ones."""
 
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import core.train
 from playground.runs import launcher as launcher_module
 from playground.runs import store
-from playground.runs.launcher import Launcher, Worker
+from playground.runs.launcher import Launcher
+from tests.playground.pretended import Pretended
 from tests.playground.small import (
     config,
     same_bits,
@@ -23,37 +22,6 @@ from tests.playground.small import (
     weights_after,
     weights_on_disk,
 )
-
-
-class Pretended(Launcher):
-    """Workers that do nothing until the test speaks for them."""
-
-    def _start(self) -> Worker:
-        worker = Worker(Silent(), ready=True)  # type: ignore[arg-type]
-        self._workers.append(worker)
-        return worker
-
-    def says(self, run: store.Run, **message: Any) -> None:
-        worker = self._worker(run.id)
-        assert worker is not None
-        with self._lock:
-            self._heard(worker, {"run": run.id} | message)
-
-    def busy(self) -> set[str]:
-        return {w.run.id for w in self._workers if w.run is not None}
-
-
-class Silent:
-    def __init__(self) -> None:
-        self.stdin, self.heard = self, []  # type: ignore[var-annotated]
-
-    def write(self, data: bytes) -> None:
-        self.heard.append(json.loads(data))
-
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
-    def wait(self, timeout: float = 0) -> int:
-        return 0
 
 
 @pytest.fixture(autouse=True)
