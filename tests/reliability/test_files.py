@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -55,6 +56,7 @@ def test_hostile_files_are_refused_at_once_in_little_memory_and_nothing_runs(tmp
         text=True,
         check=True,
     )
+    shutil.rmtree(folder)  # a quarter of a gigabyte
     rows = [json.loads(line) for line in found.stdout.splitlines()]
     assert len(rows) == 2 * (count + 1)
     cap = attacks.size_cap()
@@ -111,7 +113,7 @@ def test_what_is_wrong_with_an_archive_is_said_in_the_readers_language(tmp_path:
         archive.import_(file)
     said = i18n._(refused.value.template).format(**refused.value.values)
     assert said != str(refused.value)
-    assert "output." in said
+    assert said.startswith("张量 ")
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,15 @@ def test_hostile_json_is_refused_at_its_place(name: str, tmp_path: Path, capsys:
     assert not list(store.root().iterdir())
 
 
+def test_a_csv_of_5_gb_is_refused_without_reading_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "pairs.csv").open("wb") as sparse:
+        sparse.truncate(5 * 2**30)
+    start = time.perf_counter()
+    assert cli.main(["train", "--pairs", str(tmp_path / "pairs.csv")]) == 2
+    assert time.perf_counter() - start < 3.0
+    assert capsys.readouterr().err == "task.pairs: The file is larger than 1000000 bytes.\n"
+
+
 @pytest.mark.parametrize("name", ["5 MB", "very deep", "deep"])
 def test_size_and_depth_come_before_parsing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core_read.json, "loads", lambda *_a, **_k: pytest.fail("it was parsed"))
@@ -257,7 +266,7 @@ def test_a_container_has_the_memory_it_was_given(monkeypatch: pytest.MonkeyPatch
 
 # Addresses
 
-PAGES = ("train", "attention", "generate", "lab_masks")
+PAGES = ("train", "runs", "attention", "generate", "lab_masks")
 NAMES = [*URL_NAMES, "run", "step", "where", "layer", "head", "show", "text", "write", "target", "out", "hand", "method",
          "temperature", "top_k", "top_p", "beams", "seed", "panel", "lang", "view", "row", "token", "x", ""]  # fmt: skip
 BAD = ["-5", "0", "../../etc", "9" * 400, "nan", "1e400", "", " ", "x" * 100_000, "<img onerror=1>", "$x$", ":red[x]", "null",
@@ -267,7 +276,7 @@ BAD = ["-5", "0", "../../etc", "9" * 400, "nan", "1e400", "", " ", "x" * 100_000
 @pytest.mark.parametrize("name", PAGES)
 def test_a_tampered_address_never_breaks_a_page(name: str) -> None:
     run = make_run()
-    script = str(ROOT / ("playground/main.py" if name == "train" else f"pages/{name}.py"))
+    script = str(ROOT / ("playground/main.py" if name in ("train", "runs") else f"pages/{name}.py"))
     values = st.sampled_from(BAD) | st.text(max_size=8) | st.integers().map(str)
     queries = st.dictionaries(st.sampled_from(NAMES), values | st.lists(values, min_size=1, max_size=3), max_size=6)
 
@@ -279,6 +288,10 @@ def test_a_tampered_address_never_breaks_a_page(name: str) -> None:
         for key, value in query.items():
             at.query_params[key] = value
         at.run()
+        if name == "runs":
+            for key, value in query.items():
+                at.query_params[key] = value
+            at.switch_page("../pages/runs.py").run()
         assert not at.exception, (query, at.exception)
         assert at.session_state["run"] in (run.id, "sample-test")
         if name == "train":
