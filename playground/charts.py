@@ -132,7 +132,9 @@ def curves(
 
 
 @_built_once
-def bars(*, x_title: str, y_title: str, share: bool = False, chosen: str = look.HEADS[0]) -> alt.TopLevelMixin:
+def bars(
+    *, x_title: str, y_title: str, share: bool = False, chosen: str = look.HEADS[0], dark: bool = False
+) -> alt.TopLevelMixin:
     """Lying bars in the order of the data. Fields: label (unique), value, text (what is written at the bar's end)."""
     scale = alt.Scale(domain=[0, 1]) if share else alt.Undefined
     base = alt.Chart(ROWS, height=alt.Step(24)).encode(
@@ -140,7 +142,10 @@ def bars(*, x_title: str, y_title: str, share: bool = False, chosen: str = look.
         x=alt.X("value:Q", title=x_title, scale=scale),
         tooltip=[alt.Tooltip("label:N", title=y_title), alt.Tooltip("value:Q", title=x_title, format=".3f")],
     )
-    return alt.layer(base.mark_bar(color=chosen), base.mark_text(align="left", dx=4).encode(text="text:N"))
+    return alt.layer(
+        base.mark_bar(color=chosen),
+        base.mark_text(align="left", dx=4, color="#fafafa" if dark else "#31333f").encode(text="text:N"),
+    )
 
 
 @_built_once

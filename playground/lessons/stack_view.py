@@ -296,7 +296,8 @@ def without(ctx: LabContext, p: PanelView) -> None:
         rows = [
             {"label": everything[b], "value": tried[b], "text": f"{tried[b]:.0%}"} for b in everything if b in tried
         ]
-        spec = charts.bars(x_title=_("exact match without it"), y_title="", share=True)
+        dark = st.context.theme.type == "dark"
+        spec = charts.bars(x_title=_("exact match without it"), y_title="", share=True, dark=dark)
         spec["layer"][1]["mark"]["color"] = "#8a8f98"  # read on light and on dark
         st.vega_lite_chart(pd.DataFrame(rows), spec, alt=_("Exact match with each block left out that was tried"))
     moved = change(before, after, batch)
