@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from playground import state
-from playground.i18n import LANGUAGES, SESSION_KEY, _, language
+from playground.i18n import LANGUAGES, SESSION_KEY, _, language, settle
 from playground.lessons import LABS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,13 +68,16 @@ def switch() -> None:
     if asked and st.session_state.get("url_language") != asked:  # followed a link: stay with it on the other pages
         st.session_state["url_language"] = asked
         st.session_state[SESSION_KEY] = asked
+    settle(None)
     now = language()
+    settle(now)
     other = next(name for name in LANGUAGES if name != now)
     names = {"en": "Switch to English", "zh_CN": "切换到中文"}  # each in its own language, whatever is shown now
     st.button(LANGUAGES[other], key="switch", type="tertiary", help=names[other], on_click=choose, args=(other,))
 
 
 def choose(name: str) -> None:
+    settle(None)
     st.session_state[SESSION_KEY] = name
     if "lang" in st.query_params:
         st.query_params["lang"] = st.session_state["url_language"] = name

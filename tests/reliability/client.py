@@ -146,7 +146,8 @@ class Visitor:
                         return
                     self.seen.append((time.monotonic(), answer))
                     if answer["state"] != told and told is not None:
-                        await self.rerun()
+                        with suppress(websockets.ConnectionClosed):  # cut off: the page is drawn again when it is back
+                            await self.rerun()
                     told = answer["state"]
                 await asyncio.sleep(max(0.0, PACE - (time.monotonic() - start)))
 

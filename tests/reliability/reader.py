@@ -33,7 +33,7 @@ def main(url: str, seconds: float) -> dict[str, list[float]]:
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium_path(), args=FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="en-GB", reduced_motion="reduce")
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(20_000)
         page.goto(url)
         page.wait_for_selector(IDLE)
         links = {name: page.get_by_role("link", name=name, exact=True) for name in PAGES}

@@ -333,35 +333,30 @@ def test_pages_answer_while_a_class_trains(server: Server, show: Callable[[str],
     if chromium_path() is None:
         pytest.skip("no Chromium")
 
-    async def busy(reader: asyncio.subprocess.Process) -> float:
+    async def both() -> tuple[float, dict[str, list[float]]]:
         visitors = [Visitor(port(server), LONG) for _ in range(SESSIONS)]
-        assert reader.stdout is not None
-        assert await reader.stdout.readline() == b"ready\n"
         for visitor in visitors:
             await visitor.open()
             visitor.watch()
-        await asyncio.gather(*(visitor.press("Train") for visitor in visitors))
-        await asyncio.sleep(MINUTE)
-        training = [v for v in visitors if v.state == "running"]
-        assert len(training) == SLOTS
-        polls = sum(len(v.seen) for v in visitors) / MINUTE
+        command = [sys.executable, "-m", "tests.reliability.reader", server.url, str(MINUTE)]
+        reader = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        try:
+            assert reader.stdout is not None
+            assert await asyncio.wait_for(reader.stdout.readline(), 60) == b"ready\n"
+            start = time.monotonic()
+            await asyncio.gather(*(visitor.press("Train") for visitor in visitors))
+            found = json.loads(await asyncio.wait_for(reader.stdout.read(), MINUTE + 60))
+        finally:
+            if reader.returncode is None:
+                reader.kill()
+        polls = sum(len(v.seen) for v in visitors) / (time.monotonic() - start)
+        assert sum(v.state == "running" for v in visitors) == SLOTS
         await asyncio.gather(*(visitor.press("Stop") for visitor in visitors))
         await asyncio.gather(*(visitor.until("stopped", seconds=20) for visitor in visitors))
         for visitor in visitors:
             assert (visitor.exceptions, visitor.failed_polls) == ([], 0)
             await visitor.leave()
-        return polls
-
-    async def both() -> tuple[float, dict[str, list[float]]]:
-        command = [sys.executable, "-m", "tests.reliability.reader", server.url, str(MINUTE)]
-        reader = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        try:
-            polls = await busy(reader)
-            assert reader.stdout is not None
-            return polls, json.loads(await asyncio.wait_for(reader.stdout.read(), 60))
-        finally:
-            if reader.returncode is None:
-                reader.kill()
+        return polls, found
 
     polls, answers = run(both())
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
