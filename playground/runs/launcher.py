@@ -74,7 +74,7 @@ class Launcher:
         self._served: dict[str, int] = {}  # owner: the turn at which they got their last slot
         self._turns = 0
         self._stillborn = 0
-        self._warm = self._closed = False
+        self._warm = self._closed = self._gathering = False
         self._server = ""
         atexit.register(self.close)
 
@@ -127,12 +127,16 @@ class Launcher:
         be resumed keeps none of the others from it; then raises OSError.
         """
         resumed, trouble = 0, None
-        for run in reversed(store.list_runs()):
-            try:
-                if run.status().state == "interrupted":
+        interrupted = [run for run in reversed(store.list_runs()) if run.status().state == "interrupted"]
+        with self._lock:
+            self._gathering = True  # they all come at once: nobody's second run starts before the rest is in the queue
+            for run in interrupted:
+                try:
                     resumed += self.resume(run.id, run.owner or owner)
-            except OSError as error:
-                trouble = error
+                except OSError as error:
+                    trouble = error
+            self._gathering = False
+            self._pump()
         if trouble is not None:
             raise trouble
         return resumed
@@ -279,7 +283,7 @@ class Launcher:
 
     def _pump(self) -> None:
         """Give free slots to those who wait, ask paused runs to make room, keep spare workers warm."""
-        if self._closed:
+        if self._closed or self._gathering:
             return
         while self._waiting and self.training < self.slots:
             entry = next(e for e in self._waiting if e.run.id == self._fair()[0])
