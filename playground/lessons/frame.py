@@ -344,11 +344,11 @@ def reveal(key: str, outcome: str, explanation: str, options: Mapping[str, str] 
     chosen, options = str(st.session_state.get(slot, "–")), options or {}
     right = chosen == outcome
     with st.container(border=True):
-        left, middle, wide = st.columns([3, 3, 9], gap="medium")
+        left, middle, wide, last = st.columns([3, 3, 8, 2], gap="small")
         left.markdown(f"{_('You expected')}  \n{'✓' if right else '✗'} **{options.get(chosen, chosen)}**")
         middle.markdown(f"{_('It came out')}  \n**{options.get(outcome, outcome)}**")
         wide.markdown(explanation)
-        wide.button(
+        last.button(  # below the text it would make the box higher by a line
             _("Choose again"), key=f"{slot}.again", type="tertiary", on_click=lambda: st.session_state.pop(slot, None)
         )
 
