@@ -97,10 +97,8 @@ def test_a_worker_that_gets_no_more_memory_says_so_and_the_next_run_trains(crew:
     """The real fault: the kernel refuses the worker's next large allocation."""
     import resource
 
-    shape = {"d_model": 32, "n_heads": 8, "d_ff": 32, "max_len": 129}
-    large = store.create(
-        build({"model": shape, "task": {"max_len": 128}, "train": {"batch_size": 1024, "device": "cpu"}})
-    )  # a small model, and half a gigabyte for one table of scores
+    shape = {"d_model": 16, "n_heads": 2, "d_ff": 2048}  # a small model, and half a gigabyte inside one feed-forward
+    large = store.create(build({"model": shape, "train": {"batch_size": 4096, "device": "cpu"}}))
     until(lambda: crew._workers and crew._workers[0].ready, 60)
     pid = crew._workers[0].process.pid
     with open(f"/proc/{pid}/statm") as sizes:
