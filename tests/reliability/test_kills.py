@@ -1,4 +1,6 @@
-"""Real kills of real processes. `KILLS=20 pytest tests/reliability` kills one trainer so often, at random moments."""
+"""Real kills of real processes. `KILLS=20 SERVER_KILLS=20 pytest tests/reliability/test_kills.py` kills one trainer, and
+servers with a trainer, so often, at random moments.
+"""
 
 import os
 import random
@@ -23,6 +25,8 @@ from tests.playground.small import (
 )
 
 KILLS = int(os.environ.get("KILLS", "2"))
+SERVER_KILLS = int(os.environ.get("SERVER_KILLS", "1"))
+STEPS = 600
 ROOT = Path(__file__).parents[2]
 
 
@@ -74,6 +78,7 @@ def test_a_killed_trainer_loses_nothing(crew: Launcher) -> None:
     run = store.create(config(steps, dropout=0.1, eval_every=100))
     dice = random.Random(1)
     shown: dict[int, float] = {}
+    kills, noticed = 0, []
     crew.submit(run.id, "ann")
     for _ in range(KILLS):
         held = len(run.metrics())
@@ -85,7 +90,8 @@ def test_a_killed_trainer_loses_nothing(crew: Launcher) -> None:
             break
         shown |= {r["step"]: r["loss"] for r in run.metrics()}
         os.kill(worker.process.pid, signal.SIGKILL)
-        until(lambda: run.status().state == "interrupted", 5)
+        kills += 1
+        noticed.append(until(lambda: run.status().state == "interrupted", 5))
         if dice.random() < 0.5:  # or else click at once
             until(lambda: "memory" in run.status().reason, 5)
         assert shown.items() <= {r["step"]: r["loss"] for r in run.metrics()}.items()
@@ -95,6 +101,10 @@ def test_a_killed_trainer_loses_nothing(crew: Launcher) -> None:
     assert shown.items() <= {r["step"]: r["loss"] for r in run.metrics()}.items()
     assert run.log().damaged == 0
     assert same_bits(weights_on_disk(run), weights_after(run.config))
+    print(
+        f"\n{kills} kills, {len(shown)} records shown, 0 lost; seen as interrupted after {max(noticed):.2f} s at most"
+    )
+    assert kills > KILLS // 2
 
 
 def test_a_killed_trainer_frees_its_slot(crew: Launcher) -> None:
@@ -174,34 +184,65 @@ def test_a_deleted_folder_ends_its_trainer_and_stays_deleted(crew: Launcher, run
     until(lambda: again.status().state == "finished")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL] * SERVER_KILLS + [signal.SIGTERM, signal.SIGINT])
 def test_a_killed_server_leaves_nothing_behind(crew: Launcher, how: signal.Signals) -> None:
-    trained, queued = store.create(config(500, dropout=0.1)), store.create(config(10))
+    """SIGINT is Ctrl-C, which reaches the server and its workers."""
+    trained, queued = store.create(config(STEPS, dropout=0.1)), store.create(config(10))
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.reliability.server", trained.id, queued.id],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         env=os.environ | {"PLAYGROUND_SLOTS": "1"},
         text=True,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a process group, as a terminal makes
     )
+    dice = random.Random(trained.id)
     try:
         assert server.stdout is not None
         pids = [int(pid) for pid in server.stdout.readline().split()]
         assert len(pids) == 1
-        until(lambda: len(trained.metrics()) > 20, 40)
+        moment = dice.randint(20, 120)
+        until(lambda: len(trained.metrics()) > moment, 40)
         assert (trained.status().state, queued.status().state) == ("running", "queued")
+        shown = {r["step"]: r["loss"] for r in trained.metrics()}
     finally:
-        server.send_signal(how)
+        os.killpg(server.pid, how) if how == signal.SIGINT else server.send_signal(how)
         server.wait()
         server.stdout.close()
     took = until(lambda: not any(exists(pid) for pid in pids), 2)
     print(f"\nworkers gone after {took:.3f} s")
     assert (trained.status().state, queued.status().state) == ("interrupted", "interrupted")
-    assert 20 < trained.status().step < 500
+    assert moment < trained.status().step < STEPS
+    assert shown.items() <= {r["step"]: r["loss"] for r in trained.metrics()}.items()
     assert crew.resume_all("ann") == 2
     until(lambda: trained.status().state == queued.status().state == "finished", 60)
-    assert steps_shown(trained) == list(range(1, 501))
+    assert steps_shown(trained) == list(range(1, STEPS + 1))
     assert same_bits(weights_on_disk(trained), weights_after(trained.config))
+
+
+def test_a_run_from_the_command_line_lives_by_itself(crew: Launcher) -> None:
+    by_hand, queued = store.create(config(100_000)), store.create(config(10))
+    server = subprocess.Popen([sys.executable, "-m", "tests.reliability.server"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "playground", "resume", "--quiet", by_hand.id]
+    alone = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: len(by_hand.metrics()) > 5, 60)
+        server.kill()
+        server.wait()
+        then = len(by_hand.metrics())
+        until(lambda: len(by_hand.metrics()) > then + 5)
+        assert (alone.poll(), by_hand.status().state) == (None, "running")
+        assert crew.resume_all() == 0  # the next server sees that it runs
+        assert queued.status().state == "draft"
+        alone.terminate()
+        until(lambda: alone.poll() is not None, 5)
+    finally:
+        for process in (server, alone):
+            process.kill()
+            process.wait()
+    assert by_hand.status().state == "interrupted"
+    assert by_hand.resumable_steps() == [by_hand.status().step] == [steps_shown(by_hand)[-1]]
 
 
 def test_closing_the_launcher_saves_everything() -> None:

@@ -1,5 +1,6 @@
 """A fault at every store call in turn: the run list stays readable, what was shown stays, training can go on afterwards."""
 
+import itertools
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +166,37 @@ def test_one_bad_run_never_breaks_the_list(what: str) -> None:
         _ = made[1].config
     assert store.delete(made[1].id)  # and a person can be rid of it
     assert store.unreadable() == {}
+
+
+def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day ahead and two back, at every look: order is by step, durations are by the monotonic clock."""
+    jumps = itertools.cycle((86_400, -172_800, 3_600, -1))
+    now = time.time()
+
+    def jumping() -> float:
+        nonlocal now
+        now += next(jumps)
+        return now
+
+    class Jumping(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Jumping":
+            return cls.fromtimestamp(jumping(), tz)
+
+    monkeypatch.setattr(time, "time", jumping)
+    monkeypatch.setattr(store, "datetime", Jumping)
+    runs, start = [store.create(config(30)) for _ in range(4)], time.monotonic()
+    leave = threading.Event()
+    leave.set()
+    assert train_here(runs[0], leave) == "interrupted"
+    assert train_here(runs[0]) == "finished"
+    took = time.monotonic() - start
+    seconds = [record["seconds"] for record in runs[0].metrics()]
+    assert steps_shown(runs[0]) == list(range(1, 31))
+    assert seconds == sorted(seconds)
+    assert 0 < seconds[-1] <= runs[0].status().seconds + 0.001 <= took
+    assert all(record["tokens_per_s"] > 0 for record in runs[0].metrics())
+    assert {run.id for run in store.list_runs()} >= {run.id for run in runs}
+    assert all(run.status().state in ("draft", "finished") for run in runs)
+    assert same_bits(weights_on_disk(runs[0]), weights_after(runs[0].config))
+    assert all(store.delete(run.id) for run in runs)
