@@ -174,7 +174,8 @@ def test_every_flipped_bit_of_a_training_state_is_noticed_or_harmless(tmp_path: 
     def load() -> dict[str, torch.Tensor]:
         state = load_state(bad, run.config)
         assert (state.step, state.lr) == (6, run.config.train.lr)
-        return state.weights | {f"{n}/{k}": value for n, m in state.moments.items() for k, value in m.items()}
+        found = state.weights | {f"{n}/{k}": value for n, m in state.moments.items() for k, value in m.items()}
+        return {name: value.clone() for name, value in found.items()}  # tensors may be windows into the file
 
     bad.write_bytes(run.state_path(6).read_bytes())
     found = flipped(bad.read_bytes(), bad, load, load(), FLIPS // 4)
