@@ -19,6 +19,7 @@ from playground.runs.files import read_json
 from playground.runs.store import ENDED, Run, RunError, Status
 
 LARGEST = 512 * 2**20  # bytes in all, unpacked
+MOST_HISTORY = 192 * 2**20  # bytes of metrics.jsonl, which is held in memory: a million records
 MOST_FILES = 1_000
 LARGEST_FILE = {"run.json": 2 * 2**20, "status.json": 2**16, "label.json": 2**16, "probe.json": 16 * 2**20}
 TENSORS = re.compile(r"(weights|optimizer)/(\d{1,9})\.safetensors")
@@ -116,6 +117,8 @@ def _members(zipped: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             members[f"{match[1]}/{int(match[2])}.safetensors"] = info
         elif name in KNOWN:
             members[KNOWN[KNOWN.index(name)]] = info
+    if "metrics.jsonl" in members and members["metrics.jsonl"].file_size > MOST_HISTORY:
+        raise RunError(TOO_LARGE, limit=MOST_HISTORY // 2**20, files=MOST_FILES)
     if "run.json" not in members:
         raise RunError(NOT_A_RUN)
     return members

@@ -101,6 +101,20 @@ def test_an_archive_with_hostile_weights_is_refused_and_leaves_nothing(
     assert not list(tmp_path.rglob(attacks.CANARY))
 
 
+def test_a_history_too_long_to_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kilobytes of archive may unpack to half a gigabyte of records."""
+    run = make_run()
+    (run.path / "metrics.jsonl").write_bytes(b"\n" * 2**20)
+    zipped = archive.export(run, tmp_path / "run.zip")
+    assert zipped.stat().st_size < 2**18
+    assert archive.import_(zipped).metrics() == []
+    monkeypatch.setattr(archive, "MOST_HISTORY", 2**20 - 1)
+    before = sorted(path.name for path in store.root().iterdir())
+    with pytest.raises(RunError, match="unpacks to more than"):
+        archive.import_(zipped)
+    assert sorted(path.name for path in store.root().iterdir()) == before
+
+
 def test_what_is_wrong_with_an_archive_is_said_in_the_readers_language(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(i18n, "language", lambda: "zh_CN")
     run, file = make_run(), io.BytesIO()
