@@ -11,7 +11,6 @@ seconds, so that every time makes the same calls in the same order.
 
 import builtins
 import errno
-import fcntl
 import io
 import itertools
 import json
@@ -40,6 +39,9 @@ STEPS = 6
 EXIT, LASTING = -1, -2
 FAULTS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES, "exit": EXIT, "lasting": LASTING}
 EVENTS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.scandir", "os.chmod", "fcntl.flock"}
+if not hasattr(os, "fork"):  # Windows
+    del FAULTS["exit"]
+LOCK_UN = 8  # of fcntl, which Windows lacks
 WRITING = {"open for writing", "write", "fsync", "os.mkdir", "os.rename"}
 BASE = Path(tempfile.gettempdir()).absolute() / f"failpoints-{os.getpid()}"
 
@@ -75,7 +77,7 @@ def ours(path: object) -> bool:
 
 
 def hook(event: str, args: tuple[Any, ...]) -> None:
-    if event == "fcntl.flock" and args[1] == fcntl.LOCK_UN:
+    if event == "fcntl.flock" and args[1] == LOCK_UN:
         return  # nothing that a disk could refuse
     if armed is not None and event in EVENTS and (event == "fcntl.flock" or ours(args[0])):
         if event == "open":
