@@ -28,7 +28,7 @@ class Visitor:
         self.reruns: list[float] = []  # seconds from a question to the end of the script
         self.page_hash = ""
         self.seen: list[tuple[float, dict[str, Any]]] = []  # what the live route said, and when
-        self.failed_polls = 0
+        self.failed_polls = self.unanswered = 0
         self._begun = False
         self._done = asyncio.Event()
         self._busy = asyncio.Lock()
@@ -50,10 +50,19 @@ class Visitor:
             proxy=None,
         )
         self._listening = asyncio.create_task(self._listen())
-        await self.rerun()
+        # Streamlit 1.67 loses the first request of a page that comes back while its script still ran when it was cut off
+        # (an app of ten lines shows it, too): the next one, as after any click, is answered.
+        for patience in (5.0, 10.0, 60.0) if self.session else (60.0,):
+            with suppress(asyncio.TimeoutError):
+                return await self._rerun(patience)
+            self.unanswered += 1
+        raise AssertionError("the page is never drawn")
 
     async def rerun(self, **widget: Any) -> None:
         """Run the script with this address, and perhaps a widget's value: id=…, trigger_value=True."""
+        await self._rerun(60.0, **widget)
+
+    async def _rerun(self, patience: float, **widget: Any) -> None:
         message = BackMsg()
         message.rerun_script.query_string = self.query
         message.rerun_script.page_script_hash = self.page_hash
@@ -66,7 +75,7 @@ class Visitor:
             self._begun = False
             start = time.monotonic()
             await self._socket.send(message.SerializeToString())
-            await asyncio.wait_for(self._done.wait(), 60)
+            await asyncio.wait_for(self._done.wait(), patience)
             self.reruns.append(time.monotonic() - start)
 
     async def press(self, label: str) -> None:

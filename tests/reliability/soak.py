@@ -22,6 +22,9 @@ LOOK = 30.0  # seconds between two looks at the server
 BAR = 5.0  # MB an hour
 
 
+UNANSWERED = [0]  # requests that Streamlit lost, see client.py
+
+
 async def person(server: Server, dice: random.Random, end: float) -> list[str]:
     """Train, stop now and then, go to another page, refresh, be cut off; what went wrong."""
     wrong: list[str] = []
@@ -44,6 +47,7 @@ async def person(server: Server, dice: random.Random, end: float) -> list[str]:
         if button is not None and not button.disabled:
             await visitor.press("Stop")
         await visitor.leave()
+        UNANSWERED[0] += visitor.unanswered
         wrong += visitor.exceptions + ["a question of the board failed"] * visitor.failed_polls
     return wrong
 
