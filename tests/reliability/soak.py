@@ -97,6 +97,7 @@ def main() -> int:
         log = server.log.read_text()
     settled = [point for point in found if point[0] >= min(10.0, options.minutes / 3)]
     growth = slope(settled)
+    print(f"{UNANSWERED[0]} pages had to ask twice after they were cut off")
     print(f"before: {before}\nafter:  {after}")
     print(f"{len(wrong)} faults on the pages: {sorted(set(wrong))}; tracebacks in the log: {log.count('Traceback')}")
     print(
