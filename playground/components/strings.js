@@ -1,7 +1,7 @@
 // Strings side by side: each cell is a text, or tokens of which the wrong and the missing ones are marked.
 // A hundred rows are four thousand elements, 0.2 s to lay out: rows are made as they are scrolled to.
 
-const AT_ONCE = 20;
+const AT_ONCE = 12;
 
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".root"), [head, body] = root.querySelector("table").children;
@@ -26,7 +26,7 @@ export default function ({ data, parentElement }) {
   };
   let drawn = 0;
   const more = () => {
-    while (drawn < data.rows.length && (drawn === 0 || root.scrollTop + 2 * root.clientHeight > root.scrollHeight))
+    while (drawn < data.rows.length && (drawn === 0 || root.scrollTop + root.clientHeight + 60 > root.scrollHeight))
       for (const row of data.rows.slice(drawn, drawn += AT_ONCE)) draw(row);
   };
   root.scrollTop = 0;

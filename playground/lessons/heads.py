@@ -197,7 +197,7 @@ class Outcome:
         return self.right.float().mean().item()
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def outcome(model: Transformer, batch: Batch, edits: Mapping[str, Edit] | None = None) -> Outcome:
     width = batch.tgt_out.shape[1]
     edits = dict(edits or {})
@@ -230,7 +230,7 @@ def altered(model: Transformer, place: str, heads: Sequence[int]) -> Transformer
     return other
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def outcome_again(
     model: Transformer, batch: Batch, written: Tensor, edits: Mapping[str, Edit] | None = None
 ) -> Outcome:

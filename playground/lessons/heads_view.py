@@ -512,7 +512,12 @@ def silenced_outcome(ctx: LabContext, place: str, out: tuple[int, ...]) -> Outco
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _silenced(stamp: tuple[str, int], place: str, out: tuple[int, ...], _model: Transformer, _batch: Batch) -> Outcome:
-    return heads.outcome(heads.altered(_model, place, out), _batch)
+    return heads.outcome(altered(stamp, place, out, _model), _batch)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def altered(stamp: tuple[str, int], place: str, out: tuple[int, ...], _model: Transformer) -> Transformer:
+    return heads.altered(_model, place, out)
 
 
 def knockout_error(ctx: LabContext, place: str, out: tuple[int, ...]) -> float:
@@ -530,7 +535,7 @@ def _knockout_error(
     return heads.largest(
         [
             heads.outcome_error(silenced, edited, batch),
-            heads.logits_error(heads.altered(_ctx.model, place, out), example(_ctx), edits, _ctx.model),
+            heads.logits_error(altered(stamp, place, out, _ctx.model), example(_ctx), edits, _ctx.model),
         ]
     )
 

@@ -35,7 +35,11 @@ BITS = 5  # columns of the binary table that change within LONG positions
 def ladder(ctx: LabContext, p: PanelView) -> None:
     with row_of_controls():
         kind = ctx.choose(
-            "rung", _("Encoding"), names(), "integer", _("Five rungs that lead to the paper's encoding, then four other ways.")
+            "rung",
+            _("Encoding"),
+            names(),
+            "integer",
+            _("Five rungs that lead to the paper's encoding, then four other ways."),
         )
         possible = lengths(ctx)
         length = ctx.slide("length", _("Sequence length"), possible, max(n for n in possible if n <= LONG))

@@ -242,9 +242,6 @@ def answer(page: Any, act: Callable[[], object]) -> float:
     return seconds
 
 
-@pytest.mark.xfail(
-    strict=False, reason="known miss: page change p95 1.34 s at load 2 a core, bar 0.5 s; never timed idle"
-)
 def test_page_change_and_slider(server: Server, page: Any, answers: Callable[..., None]) -> None:
     opened(page, server)
     links = {
