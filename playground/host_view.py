@@ -73,7 +73,7 @@ def overview() -> None:
         st.info(_("Nobody trains now. Runs appear here as soon as somebody presses Train."))
         return
     with st.container(key="host.head"):
-        texts = ("", _("Person"), _("State"), _("Run"), _("Step"), "")
+        texts = ("", _("Person"), _("State"), _("Run"), _("Steps"), "")
         for column, text in zip(st.columns(WIDTHS), texts, strict=True):
             column.caption(text)
     for run, owner in runs[:MOST]:
