@@ -337,8 +337,9 @@ def test_worker_threads_are_cores_divided_by_slots(
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     crew = Launcher(slots)
     try:
-        worker = crew._start()
-        assert psutil.Process(worker.process.pid).environ()["PLAYGROUND_THREADS"] == str(threads)
+        process = psutil.Process(crew._start().process.pid)
+        until(lambda: "PLAYGROUND_THREADS" in process.environ(), 5)  # until it is a program of its own
+        assert process.environ()["PLAYGROUND_THREADS"] == str(threads)
     finally:
         crew.close()
 
