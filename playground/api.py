@@ -32,9 +32,13 @@ FRESH = 0.2  # seconds that an answer to "is it alive?" holds: taking a lock cos
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
+def path(run_id: str, base: str | None = "") -> str:
+    """Where the routes of a run lie. `base` is the path the app lives under: server.baseUrlPath."""
+    return f"/{(base or '').strip('/')}/api/runs/{run_id}".replace("//", "/")
+
+
 def routes(base: str = "") -> list[Route]:
-    """`base` is the path the app lives under: server.baseUrlPath."""
-    runs = f"/{base.strip('/')}/api/runs/{{id}}".replace("//", "/")
+    runs = path("{id}", base)
     return [
         Route(f"{runs}/live", live),
         Route(f"{runs}/archive", archive),

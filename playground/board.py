@@ -8,7 +8,7 @@ import streamlit as st
 from core.config import ModelConfig, RunConfig
 from core.model import memory_estimate, parameter_counts
 from core.train import pick_device
-from playground import look
+from playground import api, look
 from playground.components import component
 from playground.i18n import _, language
 from playground.runs.store import Run
@@ -36,10 +36,9 @@ def _nothing() -> None:
 
 
 def board_data(run: Run) -> dict[str, Any]:
-    base = (st.get_option("server.baseUrlPath") or "").strip("/")
     return {
         "run": run.id,
-        "api": f"/{base}/api/runs/{run.id}/live".replace("//", "/"),
+        "api": f"{api.path(run.id, st.get_option('server.baseUrlPath'))}/live",
         "state": run.status().state,
         "language": language(),
         "sample": run.is_sample,

@@ -9,9 +9,7 @@ from core.model import memory_estimate, parameter_counts
 from core.train import pick_device
 from playground.i18n import N_
 
-LAPTOP = (
-    5e10  # floating point operations a second that a laptop's CPU does in training; a guess within a factor of three
-)
+LAPTOP = 5e10  # floating point operations a second of a laptop's CPU in training; a guess within a factor of three
 LARGE_STEP, LARGE_MEMORY = 1.0, 2 * 2**30  # seconds and bytes above which the form warns
 UNTOLD = 16 * 2**30  # bytes of memory that a computer is taken to have where the system does not tell
 

@@ -11,7 +11,7 @@ from streamlit.runtime import get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.messages import ConfigError
-from playground import hosts, runs_list
+from playground import hosts, run_actions, runs_list
 from playground.i18n import _
 from playground.runs.launcher import launcher
 from playground.runs.store import Run, RunError
@@ -100,12 +100,8 @@ def row(run: Run, owner: str) -> None:
 
 def stop(run_id: str) -> None:
     """Asked again: a button may be pressed long after the page was drawn."""
-    if not is_host():
-        return
-    try:
-        launcher().stop(run_id)
-    except OSError as error:
-        st.toast(_("The run cannot be saved: {reason}").format(reason=plain(error.strerror or str(error))))
+    if is_host():
+        run_actions.stop(run_id)
 
 
 def sessions() -> int:

@@ -10,8 +10,8 @@ from playground.exports import metrics_csv, zipped
 from playground.i18n import _, ngettext
 from playground.runs import store
 from playground.runs.launcher import launcher
-from playground.runs.store import Run
-from playground.runs_list import ACTIVE, MOST_COMPARED, PIN, Row
+from playground.runs.store import ACTIVE, Run
+from playground.runs_list import MOST_COMPARED, PIN, Row
 from playground.runs_view import ROOT, SELECTED, select, telling
 from playground.text import plain
 

@@ -21,7 +21,6 @@ from playground.runs.store import Label, Run, Status
 PAGE_SIZE = 100
 MOST_COMPARED = 8
 PIN = "★"
-ACTIVE = ("queued", "running", "paused")
 TAIL = 2**14  # bytes read from the end of a metrics file; holds about 90 records
 # A sign beside each word: nobody has to tell states by a colour.
 STATES = {

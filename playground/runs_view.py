@@ -11,8 +11,8 @@ from playground import runs_list, state
 from playground.i18n import _, ngettext
 from playground.runs import archive, store
 from playground.runs.launcher import launcher
-from playground.runs.store import Run, RunError
-from playground.runs_list import ACTIVE, PAGE_SIZE, PIN
+from playground.runs.store import ACTIVE, Run, RunError
+from playground.runs_list import PAGE_SIZE, PIN
 from playground.text import plain
 
 ROOT = Path(__file__).resolve().parents[1]

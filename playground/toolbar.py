@@ -17,10 +17,9 @@ from playground.draft import Draft, change_text
 from playground.i18n import _
 from playground.runs import store
 from playground.runs.launcher import launcher
-from playground.runs.store import Run, Status
+from playground.runs.store import ACTIVE, Run, Status
 from playground.text import plain
 
-ACTIVE = ("queued", "running", "paused")
 FACTORS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # offered learning rates, times the configured one
 CHANGES_SHOWN = 4
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.decode import DecodeOptions, generate_steps
 from core.lab.heads import exactly_right
 from core.model import PAD, DecoderCache, Transformer
 from core.tasks import Batch
@@ -147,9 +146,3 @@ def first_divergence(a: list[int], b: list[int]) -> int | None:
         if x != y:
             return i
     return None if len(a) == len(b) else min(len(a), len(b))
-
-
-@torch.no_grad()
-def with_wrong_token(model: Transformer, src: Tensor, prefix: list[int]) -> list[int]:
-    """What the model writes on from a prefix (without BOS) that a person chose. src (1, S) -> ids"""
-    return [*prefix, *(step.token for step in generate_steps(model, src, DecodeOptions(), prefix))]

@@ -23,7 +23,7 @@ function drawCross(view) {
   canvas.style.width = `${width}px`; canvas.style.height = `${height}px`;
   heat(sharp(canvas, width, height), matrix, { width, height, table, grid: colours.line });
   canvas.onpointermove = (event) => {
-    const area = canvas.getBoundingClientRect(), at = cellAt(matrix, area2(width, height), event.clientX - area.left, event.clientY - area.top);
+    const area = canvas.getBoundingClientRect(), at = cellAt(matrix, { width, height }, event.clientX - area.left, event.clientY - area.top);
     if (!at) return tip.hide();
     tip.show(event, fill(t.cell, { query: data.queries[at.row], key: data.keys[at.column], k: at.column + 1, value: matrix[at.row][at.column].toFixed(4) }));
   };

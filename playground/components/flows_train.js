@@ -53,7 +53,7 @@ function flowMap(node, tensor, look, colours, tip) {
   canvas.style.width = `${width}px`; canvas.style.height = `${height}px`;
   heat(sharp(canvas, width, height), matrix, { width, height, table, min, max: limit, grid: colours.line });
   canvas.onpointermove = (event) => {
-    const area = canvas.getBoundingClientRect(), cell = cellAt(matrix, area2(width, height), event.clientX - area.left, event.clientY - area.top);
+    const area = canvas.getBoundingClientRect(), cell = cellAt(matrix, { width, height }, event.clientX - area.left, event.clientY - area.top);
     if (!cell) return tip.hide();
     const column = tensor.columns ? tensor.columns[cell.column] : fill(tensor.feature, { i: cell.column + 1 });
     tip.show(event, `${cell.row + 1} ${tensor.names[cell.row]} · ${column}\n${exact(matrix[cell.row][cell.column])}`);
@@ -61,8 +61,6 @@ function flowMap(node, tensor, look, colours, tip) {
   canvas.onpointerleave = () => tip.hide();
   legend(add(node, "div"), table, tensor.scale === "weights" ? "0" : `−${short(limit)}`, tensor.scale === "weights" ? "1" : short(limit));
 }
-
-const area2 = (width, height) => ({ width, height });
 
 function flowBars(node, items, name, look) {
   const box = add(node, "div", { class: name }), top = Math.max(...items.map((item) => item.value), 1e-12);

@@ -17,7 +17,7 @@ from core.checkpoint import CheckpointError, load_weights
 from core.lab.experiments import EXPERIMENTS, Experiment, Variant
 from core.model import Transformer
 from core.tasks import Data
-from playground import look, state
+from playground import api, look, state
 from playground.components import component
 from playground.i18n import _, language
 from playground.lessons import frame
@@ -213,7 +213,6 @@ def variant_of(experiment: Experiment, run: Run) -> Variant | None:
 
 def curves(experiment: Experiment, runs: list[Run], result: Shipped | None, key: str, height: int) -> None:
     """Shipped curves dashed, the person's own solid and live."""
-    base = (st.get_option("server.baseUrlPath") or "").strip("/")
     colour = {v.id: look.head_colour(i) for i, v in enumerate(experiment.variants)}
     lines: list[dict[str, Any]] = []
     for variant in experiment.variants:
@@ -224,7 +223,7 @@ def curves(experiment: Experiment, runs: list[Run], result: Shipped | None, key:
                 **line,
                 "id": run.id,
                 "shipped": False,
-                "api": f"/{base}/api/runs/{run.id}/live".replace("//", "/"),
+                "api": f"{api.path(run.id, st.get_option('server.baseUrlPath'))}/live",
                 "state": run.status().state,
             }
             for run in mine

@@ -10,7 +10,7 @@ from core.model import Transformer
 from playground.i18n import _
 from playground.lessons import experiment, flows
 from playground.lessons.flows import Example
-from playground.lessons.flows_shared import draw, example, names, obey, verdict, weights_key, whole
+from playground.lessons.flows_shared import draw, example, names, obey, verdict, whole
 from playground.lessons.frame import LabContext, PanelView, predict, reveal
 
 
@@ -41,7 +41,7 @@ def memory_names(n_layers: int) -> dict[str, str]:
 
 
 def memory(ctx: LabContext, p: PanelView) -> None:
-    config, one, key = ctx.model.config, example(ctx), weights_key(ctx)
+    config, one, key = ctx.model.config, example(ctx), ctx.stamp
     switches = memory_names(config.n_layers)
     stranger = names(ctx, strangers(ctx.model, one.source)[0].tolist())
     switches["another"] = switches["another"].format(text=" ".join(stranger))

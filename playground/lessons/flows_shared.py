@@ -39,11 +39,6 @@ def obey(p: PanelView, act: Callable[[dict[str, Any]], None]) -> bool:
     return False
 
 
-def weights_key(ctx: LabContext) -> tuple[str, int]:
-    path = ctx.run.weights_path(ctx.step)
-    return str(path), path.stat().st_mtime_ns
-
-
 def example(ctx: LabContext) -> Example:
     one = flows.example(ctx.model, ctx.data, ctx.ids)
     if not one.known:

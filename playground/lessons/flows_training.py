@@ -14,7 +14,7 @@ from core.model import PAD, Transformer
 from playground.i18n import _
 from playground.lessons import flows
 from playground.lessons.flows import Example
-from playground.lessons.flows_shared import draw, example, names, number, obey, weights_key, whole
+from playground.lessons.flows_shared import draw, example, names, number, obey, whole
 from playground.lessons.frame import LabContext, PanelView
 from playground.look import palette
 
@@ -73,7 +73,7 @@ def training(ctx: LabContext, p: PanelView) -> None:
                 "How far an update may move a weight. AdamW begins anew here: its first update moves each by about this."
             ),
         )
-    key, loop = weights_key(ctx), max(0, n - 1) // len(STAGES) + 1
+    key, loop = ctx.stamp, max(0, n - 1) // len(STAGES) + 1
     practice, lock = practice_of(key, one.src, lr, ctx, one)
     with lock:
         step = practice.step(loop)

@@ -119,6 +119,15 @@ class LabContext:
     ids: list[int]
     now: Panel
 
+    @property
+    def stamp(self) -> tuple[str, int]:
+        """Which weights these are: for what is computed once for them."""
+        path = self.run.weights_path(self.step)
+        try:
+            return str(path), path.stat().st_mtime_ns
+        except OSError:
+            return str(path), 0
+
     def url(self, name: str, default: T, kind: Kind[T] | None = None) -> T:
         """A small value of this lab: from the URL, else as it was left, else the default. Without kind: of the default's type."""
         return value(self.lab.id, name, default, kind)

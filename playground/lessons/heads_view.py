@@ -121,7 +121,7 @@ def knockout(ctx: LabContext, p: PanelView) -> None:
         return
     batch, before = batch_of(ctx), plain_outcome(ctx)
     after = silenced_outcome(ctx, place, out) if out else before
-    alone: dict[int, float] = st.session_state.setdefault(f"lab.heads.alone.{stamp(ctx)}.{place}", {})
+    alone: dict[int, float] = st.session_state.setdefault(f"lab.heads.alone.{ctx.stamp}.{place}", {})
     if len(out) == 1:
         alone[out[0]] = after.exact
     notes = [_("alone out: {share}").format(share=f"{alone[h]:.0%}") if h in alone else " " for h in range(n)]
@@ -239,7 +239,7 @@ def skip(ctx: LabContext, p: PanelView) -> None:
     if expected is None and st.session_state[ctx.key("way", "plain", tuple(ways))] == "plain":
         return
     way = ctx.choose("way", _("What to do with this attention"), ways, bare=True)
-    looked: set[str] = st.session_state.setdefault(f"lab.heads.looked.{stamp(ctx)}.{place}", set())
+    looked: set[str] = st.session_state.setdefault(f"lab.heads.looked.{ctx.stamp}.{place}", set())
     looked.add(way)
     batch, before = batch_of(ctx), plain_outcome(ctx)
     edits = {"silent": lab.without_heads(place, range(n)), "skip": lab.skipping(ctx.model, place)}
@@ -294,7 +294,7 @@ def subspaces(ctx: LabContext, p: PanelView) -> None:
     )
     config = ctx.model.config
     n, d_k, d = config.n_heads, config.d_k, config.d_model
-    overlap = overlaps(stamp(ctx), place, side, ctx.model)
+    overlap = overlaps(ctx.stamp, place, side, ctx.model)
     g, h = ctx.url("pair", (0, min(1, n - 1)), frame.pair)
     g, h = (g, h) if 0 <= g < n and 0 <= h < n else (0, 0)
     key = f"lab.heads.overlap.{place}.{side}"
@@ -364,7 +364,7 @@ def subspaces(ctx: LabContext, p: PanelView) -> None:
         rf"\text{{overlap}}({g + 1}, {h + 1}) = \tfrac{{1}}{{{d_k}}} ({' + '.join(terms)}) = {float(overlap[g, h]):.3f} \qquad "
         rf"\text{{chance}} = \frac{{d_k}}{{d_\text{{model}}}} = \frac{{{d_k}}}{{{d}}} = {chance:.3f}"
     )
-    again = overlaps_again(stamp(ctx), place, side, ctx.model)
+    again = overlaps_again(ctx.stamp, place, side, ctx.model)
     error = (overlap - again).abs().max().item()
     p.checked(heads.largest([error, abs(sum(shares) / d_k - float(again[g, h]))]), _("overlaps"))
 
@@ -472,15 +472,6 @@ def example(ctx: LabContext) -> Example:
     return heads.example(ctx.model, ctx.data, ctx.ids)
 
 
-def stamp(ctx: LabContext) -> tuple[str, int]:
-    """Which weights these are."""
-    path = ctx.run.weights_path(ctx.step)
-    try:
-        return str(path), path.stat().st_mtime_ns
-    except OSError:
-        return str(path), 0
-
-
 def batch_of(ctx: LabContext) -> Batch:
     return _batch(ctx.run.id, ctx.data)
 
@@ -497,7 +488,7 @@ def plain_outcome(ctx: LabContext) -> Outcome:
 
 def edited_outcome(ctx: LabContext, what: str, edits: dict[str, Edit]) -> Outcome:
     """The same with edits, which `what` names."""
-    return _outcome(stamp(ctx), what, ctx.model, batch_of(ctx), edits)
+    return _outcome(ctx.stamp, what, ctx.model, batch_of(ctx), edits)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
@@ -507,7 +498,7 @@ def _outcome(stamp: tuple[str, int], what: str, _model: Transformer, _batch: Bat
 
 def silenced_outcome(ctx: LabContext, place: str, out: tuple[int, ...]) -> Outcome:
     """Without these heads, by changed weights: an edit needs a trace, and tracing makes writing half as slow again."""
-    return _silenced(stamp(ctx), place, out, ctx.model, batch_of(ctx))
+    return _silenced(ctx.stamp, place, out, ctx.model, batch_of(ctx))
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -522,7 +513,7 @@ def altered(stamp: tuple[str, int], place: str, out: tuple[int, ...], _model: Tr
 
 def knockout_error(ctx: LabContext, place: str, out: tuple[int, ...]) -> float:
     """Largest difference between a copy with changed weights and the edited model: strings, logits, and in float64."""
-    return _knockout_error(stamp(ctx), place, out, tuple(ctx.ids), ctx)
+    return _knockout_error(ctx.stamp, place, out, tuple(ctx.ids), ctx)
 
 
 @st.cache_data(max_entries=200, show_spinner=False)

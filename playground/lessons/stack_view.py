@@ -17,7 +17,7 @@ from playground.i18n import _
 from playground.lessons import frame, stack
 from playground.lessons.frame import LabContext, PanelView
 from playground.lessons.heads import Outcome, change, largest, outcome, outcome_again, outcome_error
-from playground.lessons.heads_view import batch_of, example, figures, names, plain_outcome, said, stamp
+from playground.lessons.heads_view import batch_of, example, figures, names, plain_outcome, said
 from playground.lessons.heads_view import show_strings as side_by_side
 from playground.look import HEADS, palette
 
@@ -180,7 +180,7 @@ def lens(ctx: LabContext, p: PanelView) -> None:
     found = stack.lens(ctx.model, seen)  # (n + 1, T, V)
     first = stack.first_wins(found, seen.writes)
     row, t = asked if 0 <= asked[0] <= n and 0 <= asked[1] < len(seen.writes) else (n, 0)
-    shares = accuracy(stamp(ctx), ctx.model, batch_of(ctx))
+    shares = accuracy(ctx.stamp, ctx.model, batch_of(ctx))
     titles = [_("embedding"), *(_("layer {layer}").format(layer=i) for i in range(1, n + 1))]
     after = [_("After the embedding"), *(_("After layer {layer}").format(layer=i) for i in range(1, n + 1))]
     vocab, winners = ctx.data.vocab, found.argmax(-1).tolist()
@@ -259,7 +259,7 @@ def lens(ctx: LabContext, p: PanelView) -> None:
         rf"p^{{({n})}}_{{{t + 1}}}(\text{{right}}) = {float(found[n, t, seen.writes[t]]):.4f}"
     )
     error = (found.double() - stack.lens_again(ctx.model, seen)).abs().max().item()
-    again = accuracy_again(stamp(ctx), ctx.model, batch_of(ctx))
+    again = accuracy_again(ctx.stamp, ctx.model, batch_of(ctx))
     p.checked(
         largest([error, *(abs(a - b) for a, b in zip(shares, again, strict=True))]), _("probabilities and shares")
     )
@@ -288,7 +288,7 @@ def without(ctx: LabContext, p: PanelView) -> None:
         ctx.put("block", block)
     batch, before = batch_of(ctx), plain_outcome(ctx)
     after = before if block == "none" else shortened_outcome(ctx, block)
-    tried: dict[str, float] = st.session_state.setdefault(f"lab.stack.tried.{stamp(ctx)}", {})
+    tried: dict[str, float] = st.session_state.setdefault(f"lab.stack.tried.{ctx.stamp}", {})
     tried["none"] = before.exact
     tried[block] = after.exact
     left, right = st.columns([1, 2], gap="medium")
@@ -329,7 +329,7 @@ def without(ctx: LabContext, p: PanelView) -> None:
         rf"x^{{({int(layer) + 1})}} = x^{{({layer})}} \;\text{{({name})}}, \qquad \max|\Delta \text{{logit}}| = {moved:.3f}, "
         rf"\qquad \text{{exact match}}: {before.exact:.2f} \to {after.exact:.2f}"
     )
-    p.checked(shortened_error(stamp(ctx), block, tuple(ctx.ids), ctx), _("strings and logits"))
+    p.checked(shortened_error(ctx.stamp, block, tuple(ctx.ids), ctx), _("strings and logits"))
 
 
 def parameters(ctx: LabContext, p: PanelView) -> None:
@@ -517,7 +517,7 @@ def accuracy_again(stamp: tuple[str, int], _model: Transformer, _batch: Batch) -
 
 def shortened_outcome(ctx: LabContext, block: str) -> Outcome:
     """What a model built without the block makes of the unseen strings."""
-    return _shortened(stamp(ctx), block, ctx.model, batch_of(ctx))
+    return _shortened(ctx.stamp, block, ctx.model, batch_of(ctx))
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)

@@ -64,9 +64,7 @@ class Launcher:
 
     def __init__(self, slots: int | None = None) -> None:
         self.slots = slots or _number("PLAYGROUND_SLOTS") or os.cpu_count() or 1
-        self.per_person = _number(
-            "PLAYGROUND_RUNS_PER_PERSON"
-        )  # runs that one person may have here at once; 0: any number
+        self.per_person = _number("PLAYGROUND_RUNS_PER_PERSON")  # how many one person may have here; 0: any number
         self._lock = threading.RLock()
         self._workers: list[Worker] = []
         self._waiting: list[Waiting] = []

@@ -5,7 +5,7 @@ import time
 
 from playground.runs import store
 from playground.runs.launcher import launcher
-from playground.runs.store import Run
+from playground.runs.store import ACTIVE, Run
 
 DAY = 24 * 3600.0
 
@@ -48,4 +48,4 @@ def _touched(run: Run) -> float:
 
 
 def _idle(run: Run) -> bool:
-    return not run.label().pinned and run.status().state not in ("queued", "running", "paused") and not run.alive()
+    return not run.label().pinned and run.status().state not in ACTIVE and not run.alive()

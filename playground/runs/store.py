@@ -42,6 +42,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 LARGEST_FACTS = 2 * 2**20  # bytes of run.json; 5,000 pairs of words fit
 RUN_ID = re.compile(r"(?:\d{8}-\d{9}-[0-9a-f]{16}|sample-[a-z0-9-]{1,40})")
 STATES = ("draft", "queued", "running", "paused", "finished", "stopped", "failed", "interrupted")
+ACTIVE = ("queued", "running", "paused")
 ENDED = ("finished", "stopped", "failed", "interrupted")
 
 UNREADABLE = N_("Its run.json cannot be read.")
