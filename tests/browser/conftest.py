@@ -19,6 +19,9 @@ from typing import Any
 
 import pytest
 
+from playground.runs.store import Run
+from tests.pages.looking import make_run
+
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
     "--headless",
@@ -31,6 +34,7 @@ FLAGS = [
     "--disable-sync",
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+OVER = "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollHeight - m.clientHeight }"  # pixels that the page scrolls
 IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
@@ -104,6 +108,14 @@ def start(folder: Path, port: int | None = None, **env: str) -> Server:
     pytest.fail("the server does not answer:\n" + log.read_text())
 
 
+def run_on(server: Server, name: str, steps: tuple[int, ...], model: dict[str, int]) -> Run:
+    """A run with random weights in the folder of this server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLAYGROUND_RUNS", str(server.runs))
+        server.runs.mkdir(exist_ok=True)
+        return make_run(name, steps, model=model)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[Server]:
     """The server of this test session; no test may leave a traceback in its log."""
@@ -164,17 +176,6 @@ def idle() -> Callable[[Any], Any]:
         return page
 
     return wait
-
-
-@pytest.fixture
-def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Print a figure whatever pytest captures."""
-
-    def write(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n{line}")
-
-    return write
 
 
 @pytest.fixture

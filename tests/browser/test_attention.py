@@ -16,7 +16,7 @@ import torch
 from core.checkpoint import load_weights
 from playground.attention_view import look
 from playground.runs.store import Run
-from tests.browser.conftest import Server
+from tests.browser.conftest import OVER, Server
 from tests.pages.looking import make_run
 
 MANY = (0, 1, 2, 5, 10, 20, 50, 100)
@@ -146,10 +146,7 @@ def test_formula_cells_are_quoted(page: Any, server: Server) -> None:
 def test_all_fits_one_window(new_page: Callable[..., Any], server: Server, run: Run) -> None:
     for width, height in ((1440, 900), (1280, 800)):
         page = visit(new_page(width=width, height=height), server, run)
-        scrolls = (
-            "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollHeight - m.clientHeight }"
-        )
-        assert page.evaluate(scrolls) <= 0
+        assert page.evaluate(OVER) <= 0
 
 
 def test_it_answers_fast(page: Any, server: Server, run: Run, answers: Callable[..., None]) -> None:

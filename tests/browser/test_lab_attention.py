@@ -13,8 +13,7 @@ from core.lab import recompute
 from core.model import BOS
 from playground.lessons.attention_steps import traced
 from playground.runs.store import Run
-from tests.browser.conftest import Server
-from tests.pages.looking import make_run
+from tests.browser.conftest import OVER, Server, run_on
 
 TEXT, SRC, TGT = "abca", [3, 4, 5, 3], (BOS, 3, 5, 4, 3)
 SIXTY_FOUR = {"d_model": 64, "n_heads": 4, "n_layers": 2, "d_ff": 64}
@@ -22,10 +21,7 @@ SIXTY_FOUR = {"d_model": 64, "n_heads": 4, "n_layers": 2, "d_ff": 64}
 
 @pytest.fixture(scope="module")
 def run(server: Server) -> Run:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAYGROUND_RUNS", str(server.runs))
-        server.runs.mkdir(exist_ok=True)
-        return make_run("steps", (10,), model=SIXTY_FOUR)
+    return run_on(server, "steps", (10,), SIXTY_FOUR)
 
 
 def visit(page: Any, server: Server, run: Run, **query: str) -> Any:
@@ -91,8 +87,7 @@ def test_it_fits_one_window(new_page: Callable[..., Any], server: Server, run: R
             page.locator(f"#steps .map.{panel} .name").click()
             page.wait_for_url(re.compile(f"panel={panel}"))
             page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-            over = "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollHeight - m.clientHeight }"
-            assert page.evaluate(over) <= 0, (panel, width)
+            assert page.evaluate(OVER) <= 0, (panel, width)
 
 
 # In the browser itself, or the figure would hold playwright's own waits: from the click to the frame after it is drawn.

@@ -7,18 +7,14 @@ from typing import Any
 import pytest
 
 from playground.runs.store import Run
-from tests.browser.conftest import Server
-from tests.pages.looking import make_run
+from tests.browser.conftest import Server, run_on
 
 BAR = 0.3  # seconds from a click to its answer, 95 of 100, at d 64
 
 
 @pytest.fixture(scope="module")
 def run(server: Server) -> Run:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAYGROUND_RUNS", str(server.runs))
-        server.runs.mkdir(exist_ok=True)
-        return make_run("two flows", steps=(0,), model={"d_model": 64, "n_heads": 4, "n_layers": 2, "d_ff": 128})
+    return run_on(server, "two flows", (0,), {"d_model": 64, "n_heads": 4, "n_layers": 2, "d_ff": 128})
 
 
 def visit(page: Any, server: Server, run: Run, panel: str, **query: str) -> Any:

@@ -13,8 +13,7 @@ from core.model import parameter_counts
 from core.tasks import Data
 from playground.lessons import heads, stack
 from playground.runs.store import Run
-from tests.browser.conftest import Server
-from tests.pages.looking import make_run
+from tests.browser.conftest import OVER, Server, run_on
 
 TEXT = "abca"
 SIXTY_FOUR = {"d_model": 64, "n_heads": 4, "n_layers": 2, "d_ff": 256}
@@ -23,10 +22,7 @@ BAR = 0.3
 
 @pytest.fixture(scope="module")
 def run(server: Server) -> Run:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAYGROUND_RUNS", str(server.runs))
-        server.runs.mkdir(exist_ok=True)
-        return make_run("heads", (10,), model=SIXTY_FOUR)
+    return run_on(server, "heads", (10,), SIXTY_FOUR)
 
 
 def visit(page: Any, server: Server, run: Run, lab_page: str, **query: str) -> Any:
@@ -159,9 +155,6 @@ def test_parameters_answer_fast(
 
 @pytest.mark.parametrize("lab_page", ["lab_heads", "lab_stack"])
 def test_every_panel_fits_one_window(new_page: Callable[..., Any], server: Server, run: Run, lab_page: str) -> None:
-    scrolls = (
-        "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollHeight - m.clientHeight }"
-    )
     labs = {"lab_heads": heads.LAB, "lab_stack": stack.LAB}
     page = new_page(width=1440, height=900)
     for panel in labs[lab_page].panels:
@@ -169,4 +162,4 @@ def test_every_panel_fits_one_window(new_page: Callable[..., Any], server: Serve
             visit(page, server, run, lab_page, panel=panel.id, out="1", way="skip", cell="1,1", block="encoder.0")
             page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
             page.get_by_text("checked · max error").first.wait_for()
-            assert page.evaluate(scrolls) <= 0, panel.id
+            assert page.evaluate(OVER) <= 0, panel.id

@@ -12,22 +12,17 @@ from core.checkpoint import load_weights
 from core.model import BOS, EOS
 from playground.lessons import masks_measure as lab
 from playground.runs.store import Run
-from tests.browser.conftest import Server
-from tests.pages.looking import make_run
+from tests.browser.conftest import OVER, Server, run_on
 
 TEXT = "abcadefgab"
 IDS = [3, 4, 5, 3, 6, 7, 8, 9, 3, 4]
 THIS = lab.Example(tuple(IDS), (BOS, *IDS[::-1]), (*IDS[::-1], EOS))
 SIXTY_FOUR = {"d_model": 64, "n_heads": 4, "n_layers": 2, "d_ff": 256}
-OVER = "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollHeight - m.clientHeight }"
 
 
 @pytest.fixture(scope="module")
 def run(server: Server) -> Run:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAYGROUND_RUNS", str(server.runs))
-        server.runs.mkdir(exist_ok=True)
-        return make_run("masks", (10,), model=SIXTY_FOUR)
+    return run_on(server, "masks", (10,), SIXTY_FOUR)
 
 
 def visit(page: Any, server: Server, run: Run, **query: str) -> Any:

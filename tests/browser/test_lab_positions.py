@@ -8,18 +8,14 @@ from typing import Any
 import pytest
 
 from playground.runs.store import Run
-from tests.browser.conftest import IDLE, Server
-from tests.pages.looking import make_run
+from tests.browser.conftest import IDLE, OVER, Server, run_on
 
 SIXTY_FOUR = {"d_model": 64, "n_heads": 4, "n_layers": 1, "d_ff": 64}
 
 
 @pytest.fixture(scope="module")
 def run(server: Server) -> Run:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLAYGROUND_RUNS", str(server.runs))
-        server.runs.mkdir(exist_ok=True)
-        return make_run("steps", (10,), model=SIXTY_FOUR)
+    return run_on(server, "steps", (10,), SIXTY_FOUR)
 
 
 def visit(page: Any, server: Server, panel: str, **query: str) -> Any:
@@ -69,8 +65,7 @@ def test_all_fits_one_window(new_page: Callable[..., Any], server: Server) -> No
         for panel in ("ladder", "norm", "unit", "binary", "sine", "turn", "wishes"):
             visit(page, server, panel)
             page.wait_for_timeout(200)
-            scrolls = "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollHeight - m.clientHeight }"
-            assert page.evaluate(scrolls) <= 0, (panel, width)
+            assert page.evaluate(OVER) <= 0, (panel, width)
         page.close()
 
 

@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.browser.conftest import IDLE, Server, start
-from tests.playground.small import same_bits
+from tests.playground.small import same_bits, until
 
 NewPage = Callable[..., Any]
 Show = Callable[[str], None]
@@ -81,17 +81,7 @@ def step(page: Any) -> int:
 
 
 def wait_for_step(page: Any, n: int) -> None:
-    end = time.monotonic() + 60
-    while step(page) < n:
-        assert time.monotonic() < end, f"step {step(page)}"
-        page.wait_for_timeout(100)
-
-
-def wait_until(page: Any, true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        page.wait_for_timeout(50)
+    until(lambda: step(page) >= n, 60, 0.1)
 
 
 def run_id(page: Any) -> str:
@@ -186,7 +176,7 @@ def test_keyboard(server: Server, page: Any) -> None:
     assert step(page) == paused + 3
     page.keyboard.press("x")
     page.wait_for_url(lambda url: first not in url)
-    wait_until(page, lambda: step(page) == 0)  # the address changes before the board
+    until(lambda: step(page) == 0)  # the address changes before the board
     state(page, "Paused")
     page.get_by_role("button", name="Resume").wait_for()
     page.wait_for_selector(IDLE)

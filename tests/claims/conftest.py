@@ -1,6 +1,6 @@
 """`pytest tests/claims` trains every claim on three seeds. Without that path only the quick ones (marked quick_claims) run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,14 +34,3 @@ def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
     )
     yield crew
     crew.close()
-
-
-@pytest.fixture
-def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Print a figure whatever pytest captures."""
-
-    def write(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n{line}")
-
-    return write

@@ -1,11 +1,13 @@
-"""A small run with random weights at a few steps, for the pages that look inside."""
+"""A small run with random weights at a few steps, for the pages that look inside; and how a lab page is read."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from streamlit.testing.v1 import AppTest
 
-from core.checkpoint import save_weights
+from core.checkpoint import load_weights, save_weights
 from core.model import Transformer
 from core.read import build, fit
 from playground.runs import store
@@ -28,3 +30,31 @@ def make_run(name: str = "", steps: Sequence[int] = STEPS, **data: Any) -> Run:
     run.set_status(Status("finished", steps[-1]))
     run.set_label(name=name)
     return run
+
+
+def visit(page: str, run: Run, **query: str) -> AppTest:
+    """A lab page with this run and an input."""
+    at = AppTest.from_file(page, default_timeout=30)
+    for name, value in {"run": run.id, "text": "abcad", **query}.items():
+        at.query_params[name] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def sent(at: AppTest, field: str) -> dict[str, Any]:
+    """The data of the component that has this field."""
+    for part in at.get("bidi_component"):
+        found: dict[str, Any] = json.loads(part.proto.json)
+        if field in found:
+            return found
+    raise AssertionError(field)
+
+
+def proofs(at: AppTest) -> list[str]:
+    """What the page says of its own numbers."""
+    return [m.value for m in at.markdown if "max error" in m.value]
+
+
+def weights(run: Run) -> Transformer:
+    return load_weights(run.weights_path(10), run.config.model)

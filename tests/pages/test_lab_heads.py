@@ -2,12 +2,12 @@
 
 import copy
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from streamlit.testing.v1 import AppTest
 
 from core.checkpoint import load_weights
 from core.config import ModelConfig, RunConfig
@@ -19,7 +19,8 @@ from core.trace import Trace
 from playground.lessons import heads
 from playground.lessons.frame import source_lines
 from playground.runs.store import Run
-from tests.pages.looking import make_run
+from tests.pages import looking
+from tests.pages.looking import make_run, proofs, sent, weights
 
 ROOT = Path(__file__).parents[2]
 PAGE = str(ROOT / "pages" / "lab_heads.py")
@@ -156,30 +157,7 @@ def run() -> Run:
     return make_run()
 
 
-def visit(run: Run, **query: str) -> AppTest:
-    at = AppTest.from_file(PAGE, default_timeout=30)
-    for name, value in {"run": run.id, "text": "abcad", **query}.items():
-        at.query_params[name] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
-
-
-def sent(at: AppTest, field: str) -> dict[str, Any]:
-    """The data of the component that has this field."""
-    for part in at.get("bidi_component"):
-        found: dict[str, Any] = json.loads(part.proto.json)
-        if field in found:
-            return found
-    raise AssertionError(field)
-
-
-def proofs(at: AppTest) -> list[str]:
-    return [m.value for m in at.markdown if "max error" in m.value]
-
-
-def weights(run: Run) -> Transformer:
-    return load_weights(run.weights_path(10), run.config.model)
+visit = partial(looking.visit, PAGE)
 
 
 def test_grid_shows_the_patterns_of_core_and_ticks_the_sharpest(run: Run) -> None:

@@ -1,7 +1,6 @@
 """Runs so small that a step takes two milliseconds, and how to wait for what another process does."""
 
 import atexit
-import json
 import os
 import shutil
 import tempfile
@@ -63,10 +62,6 @@ def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def steps_shown(run: Run) -> list[int]:
     return [record["step"] for record in run.metrics()]
-
-
-def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def exists(pid: int) -> bool:

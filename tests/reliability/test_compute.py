@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,6 @@ Open = Callable[..., AppTest]
 def english(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.setenv(name, "en")
-
-
-@pytest.fixture(scope="module")
-def crew() -> Iterator[Launcher]:
-    made = Launcher(slots=1)
-    made.warm()
-    yield made
-    made.close()
 
 
 def pid_of(crew: Launcher, run: Run) -> int:

@@ -36,14 +36,6 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def crew() -> Iterator[Launcher]:
-    made = Launcher(slots=1)
-    made.warm()
-    yield made
-    made.close()
-
-
 class Alone:
     """One worker, and what it says."""
 

@@ -47,17 +47,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert "Traceback" not in log, log
 
 
-@pytest.fixture
-def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Print a figure whatever pytest captures."""
-
-    def write(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n{line}")
-
-    return write
-
-
 def run(work: Coroutine[Any, Any, T]) -> T:
     """In a thread: a browser test may have left an event loop running in this one."""
     out: list[T] = []
