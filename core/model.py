@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from core.attention import Cache, MultiHeadAttention, causal_mask, padding_mask
 from core.config import ModelConfig
+from core.packing import Packing
 from core.positions import PositionalEncoding, alibi_bias
 from core.trace import AnyTrace, put, scope
 
@@ -126,18 +127,26 @@ class Transformer(nn.Module):
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
 
-    def encode(self, src: Tensor, trace: AnyTrace = None) -> Tensor:
-        """src (B, S) -> memory (B, S, d_model), from the last encoder layer."""
+    def encode(self, src: Tensor, trace: AnyTrace = None, packing: Packing | None = None) -> Tensor:
+        """src (B, S) -> memory (B, S, d_model), from the last encoder layer. Packed: the rows of the packing instead."""
         mask = padding_mask(src) if self.config.padding_mask else None
         x = self.src_embedding(src, (src != PAD).sum(1) - 1, trace=scope(trace, "embed.src"))
         x = put(trace, "embed.src", x)
-        bias = self.bias(src.shape[1], src.shape[1], x)
+        if packing is not None:
+            x, mask = packing.source.pack(x), packing.source_mask
+        bias = self.bias(x.shape[1], x.shape[1], x)
         for i, block in enumerate(self.encoder):
             x = block(x, mask, bias=bias, trace=scope(trace, f"encoder.{i}"))
         return put(trace, "memory", self.encoder_norm(x))
 
     def decode(
-        self, tgt: Tensor, memory: Tensor, src: Tensor, trace: AnyTrace = None, cache: "DecoderCache | None" = None
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        src: Tensor,
+        trace: AnyTrace = None,
+        cache: "DecoderCache | None" = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """tgt (B, T) starts with BOS; memory (B, S, d_model) belongs to src (B, S). -> logits (B, T, V) of the next tokens.
 
@@ -156,17 +165,24 @@ class Transformer(nn.Module):
         # A target is as long as its source for most tasks; while generating, its own length is not known yet.
         x = self.tgt_embedding(tgt, (src != PAD).sum(1), start, scope(trace, "embed.tgt"))
         x = put(trace, "embed.tgt", x)
-        bias = self.bias(tgt.shape[1], n_keys, x)
+        if packing is not None:
+            x, mask, memory_mask = packing.target.pack(x), packing.target_mask, packing.cross_mask
+            n_keys, triangle = x.shape[1], False
+        bias = self.bias(x.shape[1], n_keys, x)
         for i, block in enumerate(self.decoder):
             caches = None if cache is None else cache.layers[i]
             x = block(x, mask, memory, memory_mask, bias, caches, triangle, scope(trace, f"decoder.{i}"))
         if cache is not None:
             cache.length = n_keys
-        return put(trace, "logits", self.output(self.decoder_norm(x)))
+        logits = put(trace, "logits", self.output(self.decoder_norm(x)))
+        return logits if packing is None else packing.target.unpack(logits)
 
-    def forward(self, src: Tensor, tgt: Tensor, trace: AnyTrace = None) -> Tensor:
-        """src (B, S), tgt (B, T) -> logits (B, T, V): every position at once, as in training (teacher forcing)."""
-        return self.decode(tgt, self.encode(src, trace), src, trace)
+    def forward(self, src: Tensor, tgt: Tensor, trace: AnyTrace = None, packing: Packing | None = None) -> Tensor:
+        """src (B, S), tgt (B, T) -> logits (B, T, V): every position at once, as in training (teacher forcing).
+
+        With the packing of this very batch it computes the same logits of real tokens with less work.
+        """
+        return self.decode(tgt, self.encode(src, trace, packing), src, trace, packing=packing)
 
     def block(self, stack: str, layer: int) -> Block:
         """The block that traces call `{stack}.{layer}`."""

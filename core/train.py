@@ -12,6 +12,7 @@ from torch import Tensor
 from core.config import RunConfig, TrainConfig
 from core.decode import DecodeOptions, generate
 from core.model import PAD, Transformer
+from core.packing import Packing
 from core.tasks import Batch, Data
 
 UNSEEN = 128  # strings generated at each evaluation
@@ -139,7 +140,7 @@ class Trainer:
         if self.run.model.dropout:
             # Dropout draws from torch's global generator; tying it to (seed, step) makes a resumed run the same run.
             torch.manual_seed((config.seed * 1_000_003 + self.step) % 2**63)
-        loss = token_loss(self.model(batch.src, batch.tgt_in), batch.tgt_out)
+        loss = token_loss(self.model(batch.src, batch.tgt_in, packing=self.packing(batch)), batch.tgt_out)
         for parameter in self.parameters.values():
             parameter.grad = None
         loss.backward()
@@ -158,6 +159,12 @@ class Trainer:
             accuracy, exact = result.token_accuracy, result.exact_match
             self.stopped_early = config.stop_at_exact_match is not None and exact >= config.stop_at_exact_match
         return StepRecord(self.step, loss_value, lr, norm_value, rate, accuracy, exact)
+
+    def packing(self, batch: Batch) -> Packing | None:
+        """On the CPU, where padding costs time. A model that does not mask padding has to see it."""
+        config = self.run.model
+        packs = self.device.type == "cpu" and config.padding_mask
+        return Packing(batch.src, batch.tgt_in, config.causal_mask) if packs else None
 
     def state(self) -> TrainingState:
         moments = {

@@ -1,8 +1,9 @@
 """One training step against torch.nn.Transformer: same sizes, same data, one run, alternating.
 
 The reference is torch.nn.Transformer in its fast configuration: batch first, no attention weights asked for, masks built
-once, is_causal announced. It is trained twice, with AdamW as torch gives it and with fused AdamW (ours is fused), so that
-what the model saves and what the optimizer saves can be told apart.
+once, is_causal announced. On the CPU ours packs short strings into full rows (core/packing.py), which nn.Transformer does
+not. It is trained twice, with AdamW as torch gives it and with fused AdamW (ours is fused), so that what the model saves and
+what the optimizer saves can be told apart.
 
     python -m tests.benchmarks.train_step [--device cuda] [--rounds N]
 """

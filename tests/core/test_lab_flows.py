@@ -44,7 +44,9 @@ def test_gradient_by_finite_differences_and_update_by_the_formula(small: Batch) 
     assert practice.steps[0].loss_after == losses[1]
 
 
-def test_practice_is_what_the_trainer_does_and_leaves_the_model_alone() -> None:
+def test_practice_is_what_the_trainer_does_and_leaves_the_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Packing rounds otherwise, and where a gradient is zero but for rounding (key biases) AdamW makes a whole step of that.
+    monkeypatch.setattr(Trainer, "packing", lambda trainer, batch: None)
     run = build({"train": {"batch_size": 4, "lr": 1e-3, "warmup": 0, "schedule": "constant", "weight_decay": 0.05}})
     trainer = Trainer(run)
     before = copy.deepcopy(trainer.model.state_dict())

@@ -1,0 +1,93 @@
+"""Packing: several short strings in one row, so that training computes next to no padding.
+
+A padded batch is as wide as its longest string. Here whole strings are laid one after another into fewer, fuller rows, and
+each sees itself alone: the logits are those of the padded batch, up to rounding (Krell et al. 2021, "Efficient Sequence
+Packing without Cross-contamination", §3).
+"""
+
+import torch
+from torch import Tensor
+
+ROW = 32  # places in a row, or the longest string where that is longer: longer rows are fuller, but block more pairs
+
+
+class Places:
+    """Where the tokens of a padded batch (B, T) stand in N rows of L places; a string stands in one row, from one offset on."""
+
+    def __init__(self, real: Tensor, row: Tensor, offset: Tensor, n_rows: int, length: int) -> None:
+        b, t = real.shape
+        place = (row * length + offset)[:, None] + torch.arange(t)  # (B, T), counted through all rows
+        taken = place[real]
+        token = torch.zeros(n_rows * length, dtype=torch.long)
+        string = torch.full((n_rows * length,), -1)
+        token[taken] = real.flatten().nonzero()[:, 0]
+        string[taken] = torch.arange(b)[:, None].expand(b, t)[real]
+        self.place = place.masked_fill(~real, 0)  # (B, T)
+        self.token = token.view(n_rows, length)  # (N, L), counted through the batch
+        self.string = string.view(n_rows, length)  # (N, L), -1 where nothing stands
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(B, T, d) -> (N, L, d). What an empty place gets is read by nobody."""
+        return take(x, self.token)
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """(N, L, d) -> (B, T, d). What padding gets means nothing."""
+        return take(x, self.place)
+
+
+class Packing:
+    """How a batch of pairs is packed: a source and its target in rows of the same number, and the masks that part the strings.
+
+    src (B, S), tgt (B, T); `causal` as in the model. For a model that masks padding, on the CPU.
+    """
+
+    def __init__(self, src: Tensor, tgt: Tensor, causal: bool, pad: int = 0, length: int = ROW) -> None:
+        real = src != pad, tgt != pad
+        places, n_rows, (n_source, n_target) = first_fit(real[0].sum(1).tolist(), real[1].sum(1).tolist(), length)
+        row, source, target = torch.tensor(places).unbind(1)
+        self.source = Places(real[0], row, source, n_rows, n_source)
+        self.target = Places(real[1], row, target, n_rows, n_target)
+        self.source_mask = sees(self.source, self.source)  # (N, 1, Ls, Ls)
+        self.target_mask = sees(self.target, self.target)  # (N, 1, Lt, Lt)
+        if causal:
+            self.target_mask = self.target_mask.tril()
+        self.cross_mask = sees(self.target, self.source)  # (N, 1, Lt, Ls)
+
+
+def sees(query: Places, key: Places) -> Tensor:
+    """True where both belong to one string; an empty place sees all, as a row that sees nothing has no softmax."""
+    q, k = query.string[:, None, :, None], key.string[:, None, None, :]
+    return (q == k) | (q < 0)
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    return x.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def first_fit(
+    sources: list[int], targets: list[int], length: int
+) -> tuple[list[tuple[int, int, int]], int, tuple[int, int]]:
+    """Longest pair first, each into the first row with room for its source and its target.
+
+    -> for each pair (row, offset of the source, offset of the target); rows; places used in the fullest row of each side.
+    """
+    length = max(length, *sources, *targets)
+    least_source, least_target = min(sources), min(targets)
+    places = [(0, 0, 0)] * len(sources)
+    used: list[tuple[int, int]] = []
+    open_rows: list[int] = []
+    for pair in sorted(range(len(sources)), key=lambda i: sources[i] + targets[i], reverse=True):
+        s, t = sources[pair], targets[pair]
+        for row in open_rows:
+            source, target = used[row]
+            if source + s <= length and target + t <= length:
+                break
+        else:
+            row, source, target = len(used), 0, 0
+            used.append((0, 0))
+            open_rows.append(row)
+        places[pair] = row, source, target
+        used[row] = source + s, target + t
+        if source + s + least_source > length or target + t + least_target > length:
+            open_rows.remove(row)  # full for everybody: keeps the search short for large batches
+    return places, len(used), (max(s for s, _ in used), max(t for _, t in used))
