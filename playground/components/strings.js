@@ -1,7 +1,8 @@
 // Strings side by side: each cell is a text, or tokens of which the wrong and the missing ones are marked.
-// A hundred rows are four thousand elements, 0.2 s to lay out: rows are made as they are scrolled to.
+// A hundred rows are four thousand elements, 0.2 s to lay out: rows are made as they are scrolled to. Those that fill the
+// window at first are counted, not measured: to measure is to lay out the page once more.
 
-const AT_ONCE = 12;
+const AT_ONCE = 12, LOWEST = 22; // pixels that a row is high at least
 
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".root"), [head, body] = root.querySelector("table").children;
@@ -25,11 +26,12 @@ export default function ({ data, parentElement }) {
     }
   };
   let drawn = 0;
-  const more = () => {
-    while (drawn < data.rows.length && (drawn === 0 || root.scrollTop + root.clientHeight + 60 > root.scrollHeight))
-      for (const row of data.rows.slice(drawn, drawn += AT_ONCE)) draw(row);
+  const more = (n) => { for (const row of data.rows.slice(drawn, drawn += n)) draw(row); };
+  more(Math.ceil(data.height / LOWEST));
+  if (root.dataset.scrolled) root.scrollTop = 0;
+  delete root.dataset.scrolled;
+  root.onscroll = () => {
+    root.dataset.scrolled = "yes";
+    while (drawn < data.rows.length && root.scrollTop + root.clientHeight + 60 > root.scrollHeight) more(AT_ONCE);
   };
-  root.scrollTop = 0;
-  root.onscroll = more;
-  more();
 }

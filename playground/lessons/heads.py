@@ -2,8 +2,9 @@
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -186,25 +187,40 @@ def largest(values: Iterable[float]) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model makes of strings: written ids (B, T), which of them are right (B,), logits with the right prefix (B, T, V)."""
+    """What a model makes of strings: which it gets right (B,), logits with the right prefix (B, T, V), written ids (B, T).
 
-    written: Tensor
+    The ids are written when first asked for. With a causal mask `right` needs none: a string is written right exactly when
+    each of its tokens is the first choice after the right ones before it, and one pass tells that for all.
+    """
+
     right: Tensor
     logits: Tensor
+    write: Callable[[], Tensor]
 
     @property
     def exact(self) -> float:
         return self.right.float().mean().item()
 
+    @cached_property
+    def written(self) -> Tensor:
+        return self.write()
+
 
 @torch.inference_mode()
 def outcome(model: Transformer, batch: Batch, edits: Mapping[str, Edit] | None = None) -> Outcome:
-    width = batch.tgt_out.shape[1]
+    width, target = batch.tgt_out.shape[1], batch.tgt_out
     edits = dict(edits or {})
-    ids = generate(model, batch.src, DecodeOptions(max_len=width), edits)
-    ids = pad(ids, (0, width - ids.shape[1]))
+
+    @torch.inference_mode()
+    def write() -> Tensor:
+        ids = generate(model, batch.src, DecodeOptions(max_len=width), edits)
+        return pad(ids, (0, width - ids.shape[1]))
+
     logits = model(batch.src, batch.tgt_in, Trace(edits) if edits else None)
-    return Outcome(ids, (ids == batch.tgt_out).all(1), logits)
+    if model.config.causal_mask:
+        return Outcome(((logits.argmax(-1) == target) | (target == PAD)).all(1), logits, write)
+    ids = write()
+    return Outcome((ids == target).all(1), logits, lambda: ids)
 
 
 @torch.no_grad()
@@ -247,7 +263,7 @@ def outcome_again(
     ended = ((written == EOS).cumsum(1) - (written == EOS).long()) > 0  # after the end token
     ids = model.decode(begun, memory, batch.src, trace).argmax(-1).masked_fill(ended, PAD)
     logits = model.decode(batch.tgt_in, memory, batch.src, trace)
-    return Outcome(ids, (ids == batch.tgt_out).all(1), logits)
+    return Outcome((ids == batch.tgt_out).all(1), logits, lambda: ids)
 
 
 @torch.no_grad()

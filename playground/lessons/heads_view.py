@@ -189,7 +189,7 @@ def prepare(ctx: LabContext, place: str) -> None:
     until = time.monotonic() + SLICE_S
     for h in range(ctx.model.config.n_heads):
         if time.monotonic() < until:
-            silenced_outcome(ctx, place, (h,))
+            _ = silenced_outcome(ctx, place, (h,)).written
 
 
 def some_heads(text: str) -> tuple[int, ...]:

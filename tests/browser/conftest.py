@@ -35,6 +35,16 @@ FLAGS = [
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OVER = "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollHeight - m.clientHeight }"  # pixels that the page scrolls
+# In the browser itself, or the figure would hold playwright's own waits: seconds from a click to the frame after its answer,
+# a bold number, is drawn.
+ANSWERED = """(node, text) => new Promise((done) => {
+  const start = performance.now(), main = document.querySelector('[data-testid=stMain]');
+  const look = () => {
+    if (![...main.querySelectorAll('strong')].some((n) => n.textContent === text)) return requestAnimationFrame(look);
+    requestAnimationFrame(() => setTimeout(() => done((performance.now() - start) / 1000)));
+  };
+  node.click(); look();
+})"""
 IDLE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
