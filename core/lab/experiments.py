@@ -399,17 +399,21 @@ LENGTH = Experiment(
         "zero": "Next to none",
     },
     outcome="zero",
-    expect="Bounded does not mean that it generalises: the model never learned what to do with positions 11 and 12. Only [0, 1] "
-    "along one direction goes on for a while: told the length, it squeezes every string into the range that was trained. The "
-    "price is a step that differs from length to length, and by length 20 it fails as well.",
+    expect="Bounded does not mean that it generalises: the model never learned what to do with positions 11 and 12. Along one "
+    "direction a number goes on a little: an integer for one place, [0, 1] for several, as it squeezes every string into the "
+    "range that was trained. The price is a step that differs from length to length, and by length 20 it fails as well.",
     variants=(*LADDER[1:], *BEYOND),
     metrics={"length_10": "exact match at length 10", "length_12": "at length 12", "length_16": "at length 16"},
     measure=lengths,
     claims=(
         *(
             Claim("S14f", variant, "length_12", at_most=0.05)
-            for variant in ("integer_every", "integer_one", "unit_every", "binary", "sine", "sincos")
+            for variant in ("integer_every", "unit_every", "binary", "sine", "sincos")
         ),
+        # Integers along one direction are solved at 11 and lost at 13; between, 17 of 18 runs got at most 0.5 %, one 9.5 %.
+        Claim("S14f", "integer_one", "length_11", at_least=0.5),
+        Claim("S14f", "integer_one", "length_12", at_most=0.2),
+        Claim("S14f", "integer_one", "length_13", at_most=0.05),
         Claim("S14f", "sincos", "length_10", at_least=0.95),
         # What the syllabus does not say: [0, 1] generalises for a while where it is learned at all, and then fails.
         Claim("S14f", "unit_one", "length_12", at_least=0.5),
