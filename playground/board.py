@@ -233,6 +233,7 @@ def labels() -> dict[str, Any]:
         "wrong_tokens": _("{n} wrong; expected {expected}"),
         "all_right": _("all right"),
         "empty_curves": _("Press Train: the curves start here with the first step."),
+        "empty_curves_live": _("The curves start here with the first step."),
         "empty_attention": _("Attention patterns appear here as soon as the model exists: press Train."),
         "empty_samples": _("What the model answers to unseen strings appears here."),
         "progress": _("step {step} / {steps}"),

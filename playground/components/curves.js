@@ -154,6 +154,7 @@ class Curves {
   draw() {
     const { live, data, colours } = this.board, { labels, facts } = data, { records, tests } = live;
     const last = records[records.length - 1], test = tests[tests.length - 1], roles = data.look.roles;
+    setText(this.find("[data-t=empty_curves]"), LIVE.has(live.state) ? labels.empty_curves_live : labels.empty_curves);
     this.find(".charts").hidden = Boolean(this.table);
     this.find(".table").hidden = !this.table;
     setAttr(this.find(".table-switch"), "aria-pressed", Boolean(this.table));

@@ -1,5 +1,6 @@
 """A server without a page, to be killed: `python -m tests.reliability.server ID…` trains runs until it dies."""
 
+import signal
 import sys
 import time
 
@@ -7,6 +8,9 @@ from playground.runs.launcher import launcher
 
 
 def main() -> None:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # as at a terminal; what a shell sends to the background ignores it
     crew = launcher()
     for run_id in sys.argv[1:]:
         crew.submit(run_id, run_id)

@@ -200,7 +200,7 @@ def test_a_killed_server_leaves_nothing_behind(crew: Launcher, how: signal.Signa
         shown = {r["step"]: r["loss"] for r in trained.metrics()}
     finally:
         os.killpg(server.pid, how) if how == signal.SIGINT else server.send_signal(how)
-        server.wait()
+        server.wait(20)
         server.stdout.close()
     took = until(lambda: not any(exists(pid) for pid in pids), 2)
     print(f"\nworkers gone after {took:.3f} s")
