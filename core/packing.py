@@ -5,26 +5,32 @@ each sees itself alone: the logits are those of the padded batch, up to rounding
 Packing without Cross-contamination", §3).
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 ROW = 32  # places in a row, or the longest string where that is longer: longer rows are fuller, but block more pairs
 
 
 class Places:
-    """Where the tokens of a padded batch (B, T) stand in N rows of L places; a string stands in one row, from one offset on."""
+    """Where the tokens of a padded batch (B, T) stand in N rows of L places; a string stands in one row, from one offset on.
 
-    def __init__(self, real: Tensor, row: Tensor, offset: Tensor, n_rows: int, length: int) -> None:
-        b, t = real.shape
-        place = (row * length + offset)[:, None] + torch.arange(t)  # (B, T), counted through all rows
+    Worked out in NumPy: for so little data each operation of torch costs more than the data.
+    """
+
+    def __init__(
+        self, real: NDArray[np.bool_], row: NDArray[np.int64], offset: NDArray[np.int64], n_rows: int, length: int
+    ) -> None:
+        place = (row * length + offset)[:, None] + np.arange(real.shape[1])  # (B, T), counted through all rows
         taken = place[real]
-        token = torch.zeros(n_rows * length, dtype=torch.long)
-        string = torch.full((n_rows * length,), -1)
-        token[taken] = real.flatten().nonzero()[:, 0]
-        string[taken] = torch.arange(b)[:, None].expand(b, t)[real]
-        self.place = place.masked_fill(~real, 0)  # (B, T)
-        self.token = token.view(n_rows, length)  # (N, L), counted through the batch
-        self.string = string.view(n_rows, length)  # (N, L), -1 where nothing stands
+        token = np.zeros(n_rows * length, dtype=np.int64)
+        string = np.full(n_rows * length, -1)
+        token[taken] = np.flatnonzero(real)
+        string[taken] = np.nonzero(real)[0]
+        self.place = torch.from_numpy(np.where(real, place, 0))  # (B, T)
+        self.token = torch.from_numpy(token.reshape(n_rows, length))  # (N, L), counted through the batch
+        self.string = string.reshape(n_rows, length)  # (N, L), -1 where nothing stands
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, T, d) -> (N, L, d). What an empty place gets is read by nobody."""
@@ -42,22 +48,22 @@ class Packing:
     """
 
     def __init__(self, src: Tensor, tgt: Tensor, causal: bool, pad: int = 0, length: int = ROW) -> None:
-        real = src != pad, tgt != pad
+        real = src.numpy() != pad, tgt.numpy() != pad
         places, n_rows, (n_source, n_target) = first_fit(real[0].sum(1).tolist(), real[1].sum(1).tolist(), length)
-        row, source, target = torch.tensor(places).unbind(1)
+        row, source, target = np.array(places).T
         self.source = Places(real[0], row, source, n_rows, n_source)
         self.target = Places(real[1], row, target, n_rows, n_target)
-        self.source_mask = sees(self.source, self.source)  # (N, 1, Ls, Ls)
-        self.target_mask = sees(self.target, self.target)  # (N, 1, Lt, Lt)
-        if causal:
-            self.target_mask = self.target_mask.tril()
-        self.cross_mask = sees(self.target, self.source)  # (N, 1, Lt, Ls)
+        own = sees(self.target, self.target)
+        self.source_mask = torch.from_numpy(sees(self.source, self.source))  # (N, 1, Ls, Ls)
+        self.target_mask = torch.from_numpy(np.tril(own) if causal else own)  # (N, 1, Lt, Lt)
+        self.cross_mask = torch.from_numpy(sees(self.target, self.source))  # (N, 1, Lt, Ls)
 
 
-def sees(query: Places, key: Places) -> Tensor:
+def sees(query: Places, key: Places) -> NDArray[np.bool_]:
     """True where both belong to one string; an empty place sees all, as a row that sees nothing has no softmax."""
     q, k = query.string[:, None, :, None], key.string[:, None, None, :]
-    return (q == k) | (q < 0)
+    seen: NDArray[np.bool_] = (q == k) | (q < 0)
+    return seen
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:
