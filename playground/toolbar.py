@@ -15,6 +15,7 @@ from playground import state
 from playground.differences import short
 from playground.draft import Draft, change_text
 from playground.i18n import _
+from playground.pick import title
 from playground.runs import store
 from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run, Status
@@ -244,7 +245,7 @@ def name(run: Run) -> None:
 
     st.text_input(
         _("Name of this run"),
-        run.label().name or (_("Sample run") if run.is_sample else ""),
+        title(run) if run.is_sample else run.label().name,
         key=key,
         max_chars=80,
         placeholder=_("Name this run"),

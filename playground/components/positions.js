@@ -13,13 +13,15 @@ class View {
     this.resized.observe(this.box);
     this.fit = () => {
       const main = root.closest("[data-testid=stMain]") ?? root.getRootNode().host?.closest("[data-testid=stMain]");
+      if (main && !this.watched) { this.watched = true; this.above.observe(main.firstElementChild); }
       const top = root.getBoundingClientRect().top + (main?.scrollTop ?? 0), below = this.data?.below ?? 0;
       root.style.setProperty("--room", `${Math.max(this.data?.least ?? 300, Math.min(this.data?.most ?? 620, window.innerHeight - top - below - 26))}px`);
     };
     window.addEventListener("resize", this.fit);
+    this.above = new ResizeObserver(this.fit); // what stands above may take its height late: steps in two lines, a font
   }
 
-  close() { this.resized.disconnect(); window.removeEventListener("resize", this.fit); }
+  close() { this.resized.disconnect(); this.above.disconnect(); window.removeEventListener("resize", this.fit); }
 
   take(data, send) {
     const kinds = data.figures.map((f) => f.kind).join();
@@ -35,7 +37,7 @@ class View {
     this.fit();
     this.figures.forEach((figure, i) => figure.take(data.figures[i], data));
     setAttr(this.root, "data-taken", (this.taken = (this.taken ?? 0) + 1));
-    requestAnimationFrame(() => this.fit()); // what stands above has its height only now
+    requestAnimationFrame(this.fit); // what stands above has its height only now
   }
 
   draw() { for (const figure of this.figures) figure.draw(); }
