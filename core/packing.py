@@ -44,7 +44,8 @@ class Places:
 class Packing:
     """How a batch of pairs is packed: a source and its target in rows of the same number, and the masks that part the strings.
 
-    src (B, S), tgt (B, T); `causal` as in the model. For a model that masks padding, on the CPU.
+    src (B, S), tgt (B, T); `causal` as in the model. For a model that masks padding, on the CPU. `share` is how many places
+    the rows have of those of the padded batch.
     """
 
     def __init__(self, src: Tensor, tgt: Tensor, causal: bool, pad: int = 0, length: int = ROW) -> None:
@@ -53,6 +54,7 @@ class Packing:
         row, source, target = np.array(places).T
         self.source = Places(real[0], row, source, n_rows, n_source)
         self.target = Places(real[1], row, target, n_rows, n_target)
+        self.share = n_rows * (n_source + n_target) / (src.numel() + tgt.numel())
         own = sees(self.target, self.target)
         self.source_mask = torch.from_numpy(sees(self.source, self.source))  # (N, 1, Ls, Ls)
         self.target_mask = torch.from_numpy(np.tril(own) if causal else own)  # (N, 1, Lt, Lt)

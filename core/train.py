@@ -16,6 +16,7 @@ from core.packing import Packing
 from core.tasks import Batch, Data
 
 UNSEEN = 128  # strings generated at each evaluation
+WORTH = 0.9  # packing pays where it leaves less than this share of the places: its masks cost a little
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,10 @@ class Trainer:
     def packing(self, batch: Batch) -> Packing | None:
         """On the CPU, where padding costs time. A model that does not mask padding has to see it."""
         config = self.run.model
-        packs = self.device.type == "cpu" and config.padding_mask
-        return Packing(batch.src, batch.tgt_in, config.causal_mask) if packs else None
+        if self.device.type != "cpu" or not config.padding_mask:
+            return None
+        packing = Packing(batch.src, batch.tgt_in, config.causal_mask)
+        return packing if packing.share < WORTH else None
 
     def state(self) -> TrainingState:
         moments = {

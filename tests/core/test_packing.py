@@ -82,7 +82,10 @@ def test_every_token_has_a_place_of_its_own(sizes, length):
     assert {place[0] for place in places} == set(range(n_rows))
 
 
-def test_training_packs_on_the_cpu_unless_padding_is_to_be_seen():
-    for padding_mask in (True, False):
-        trainer = Trainer(run_of(model={"padding_mask": padding_mask}, train={"device": "cpu"}))
-        assert (trainer.packing(trainer.data.train_batch(0)) is not None) == padding_mask
+@pytest.mark.parametrize(
+    ("padding_mask", "lengths", "packs"), [(True, (3, 10), True), (True, (10, 10), False), (False, (3, 10), False)]
+)
+def test_training_packs_where_padding_is_much_and_not_to_be_seen(padding_mask, lengths, packs):
+    task = {"min_len": lengths[0], "max_len": lengths[1]}
+    trainer = Trainer(run_of(model={"padding_mask": padding_mask}, task=task, train={"device": "cpu"}))
+    assert (trainer.packing(trainer.data.train_batch(0)) is not None) == packs
