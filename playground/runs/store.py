@@ -382,7 +382,7 @@ class _Facts(NamedTuple):
     owner: str
 
 
-_cache: OrderedDict[Path, _Facts] = OrderedDict()
+_cache: OrderedDict[str, _Facts] = OrderedDict()  # by folder, as text: Paths would double what is kept
 _cache_lock = Lock()
 _KEPT = 12_000
 
@@ -394,20 +394,21 @@ def _facts(path: Path) -> _Facts:
     except OSError:
         raise RunError(UNREADABLE) from None
     signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    key = str(path)
     with _cache_lock:
-        known = _cache.get(path)
+        known = _cache.get(key)
     if known is not None and known.signature == signature:
         return known
     file = _read(path)
     facts = _Facts(signature, datetime.fromisoformat(file.created), str(file.owner))
     with _cache_lock:
-        _cache[path] = facts
+        _cache[key] = facts
         while len(_cache) > _KEPT:
             _cache.popitem(last=False)
     return facts
 
 
-@lru_cache(maxsize=1_000)
+@lru_cache(maxsize=200)
 def _config(path: Path, signature: tuple[int, int, int]) -> RunConfig:
     """The configs in use. Checking ten thousand takes 0.1 s, keeping them 0.4 s and most of the memory."""
     return _read(path).config
