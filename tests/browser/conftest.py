@@ -216,7 +216,10 @@ def idle() -> Callable[[Any], Any]:
 
 @pytest.fixture
 def answers(show: Callable[[str], None]) -> Callable[..., None]:
-    """answers(what, seconds, bar): print median and p95 beside the bar, and fail above it."""
+    """answers(what, seconds, bar): print median and p95 beside the bar, and fail above it.
+
+    The bar holds on a machine that does nothing else. Where more wants to run than there are cores, it grows by as much.
+    """
     start, before = time.monotonic(), foreign()
 
     def check(what: str, seconds: list[float], bar: float, judged: str = "p95") -> None:
@@ -227,6 +230,7 @@ def answers(show: Callable[[str], None]) -> Callable[..., None]:
             f"{what}: median {found['median']:.3f} s, p95 {found['p95']:.3f} s of {len(ordered)} "
             f"(bar {bar} s {judged}, {max(0.0, taken):.0%} of the CPU taken by others)"
         )
-        assert found[judged] <= slack(bar, taken), what
+        load = os.getloadavg()[0] / (os.cpu_count() or 1)
+        assert found[judged] <= bar * max(1.0, load), what
 
     return check
