@@ -29,7 +29,7 @@ class Visitor:
         self.page_hash = ""
         self.seen: list[tuple[float, dict[str, Any]]] = []  # what the live route said, and when
         self.failed_polls = self.unanswered = 0
-        self._begun = False
+        self._begun = self._drawn = False
         self._done = asyncio.Event()
         self._busy = asyncio.Lock()
         self._polling: asyncio.Task[None] | None = None
@@ -54,7 +54,9 @@ class Visitor:
         # (an app of ten lines shows it, too): the next one, as after any click, is answered.
         for patience in (5.0, 10.0, 60.0) if self.session else (60.0,):
             with suppress(asyncio.TimeoutError):
-                return await self._rerun(patience)
+                await self._rerun(patience)
+                self._drawn = True
+                return
             self.unanswered += 1
         raise AssertionError("the page is never drawn")
 
@@ -154,8 +156,9 @@ class Visitor:
                         self.failed_polls += 1
                         return
                     self.seen.append((time.monotonic(), answer))
-                    if answer["state"] != told and told is not None:
-                        with suppress(websockets.ConnectionClosed):  # cut off: the page is drawn again when it is back
+                    # A page that was cut off is drawn again when it is back: `open` asks first, and asks again.
+                    if answer["state"] != told and told is not None and self._drawn:
+                        with suppress(websockets.ConnectionClosed):
                             await self.rerun()
                     told = answer["state"]
                 await asyncio.sleep(max(0.0, PACE - (time.monotonic() - start)))
@@ -177,14 +180,16 @@ class Visitor:
 
     async def cut(self) -> None:
         """The connection is gone without a word."""
+        self._drawn = False
         self._socket.transport.abort()
         await self._listening
 
     async def leave(self) -> None:
-        if self._polling is not None:
-            self._polling.cancel()
+        polling, self._polling = self._polling, None
+        if polling is not None:
+            polling.cancel()
             with suppress(asyncio.CancelledError):
-                await self._polling
+                await polling
         await self._socket.close()
         await self._listening
 

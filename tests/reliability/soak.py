@@ -26,30 +26,39 @@ UNANSWERED = [0]  # requests that Streamlit lost, see client.py
 
 
 async def person(server: Server, dice: random.Random, end: float) -> list[str]:
-    """Train, stop now and then, go to another page, refresh, be cut off; what went wrong."""
+    """One visit after the other; what went wrong. What is not answered in a minute ends the visit, not the soak."""
     wrong: list[str] = []
     while time.monotonic() < end:
         visitor = Visitor(port(server), f"{TINY}&steps={dice.randint(50, 2000)}")
-        await visitor.open()
-        visitor.watch()
-        await visitor.press("Train")
-        for _visit in range(dice.randint(1, 4)):
-            await asyncio.sleep(dice.uniform(2, 15))
-            deed = dice.choice(("stop", "cut", "look"))
-            if deed == "stop" and (button := visitor.button("Stop")) is not None and not button.disabled:
-                await visitor.press("Stop")
-            elif deed == "cut":
-                await visitor.cut()
-                await visitor.open()
-            else:
-                await visitor.rerun()
-        button = visitor.button("Stop")
-        if button is not None and not button.disabled:
-            await visitor.press("Stop")
-        await visitor.leave()
+        try:
+            await visit(visitor, dice)
+        except (TimeoutError, AssertionError) as error:
+            wrong.append(f"a visit ended early: {error!r}")
+            await visitor.leave()
         UNANSWERED[0] += visitor.unanswered
         wrong += visitor.exceptions + ["a question of the board failed"] * visitor.failed_polls
     return wrong
+
+
+async def visit(visitor: Visitor, dice: random.Random) -> None:
+    """Train, stop now and then, look again, be cut off; go."""
+    await visitor.open()
+    visitor.watch()
+    await visitor.press("Train")
+    for _deed in range(dice.randint(1, 4)):
+        await asyncio.sleep(dice.uniform(2, 15))
+        deed = dice.choice(("stop", "cut", "look"))
+        if deed == "stop" and (button := visitor.button("Stop")) is not None and not button.disabled:
+            await visitor.press("Stop")
+        elif deed == "cut":
+            await visitor.cut()
+            await visitor.open()
+        else:
+            await visitor.rerun()
+    button = visitor.button("Stop")
+    if button is not None and not button.disabled:
+        await visitor.press("Stop")
+    await visitor.leave()
 
 
 async def look(server: Server, minutes: float, found: list[tuple[float, float]]) -> None:
