@@ -19,6 +19,7 @@ def write(page: str, values: Mapping[str, str | None]) -> None:
     for name, value in values.items():
         if not value:
             st.query_params.pop(name, None)
-        elif st.query_params.get(name) != value:
-            st.query_params[name] = value
+    changed = {name: value for name, value in values.items() if value and st.query_params.get(name) != value}
+    if changed:
+        st.query_params.update(changed)  # all at once: the browser's history gets an entry for each message
     st.session_state[f"{page}.address"] = {name: value for name, value in values.items() if value}

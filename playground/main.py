@@ -6,6 +6,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from playground import state
+from playground.components import component
 from playground.i18n import LANGUAGES, SESSION_KEY, _, language, settle
 from playground.lessons import LABS
 
@@ -38,7 +39,8 @@ CSS = """
 def main() -> None:
     st.set_page_config(page_title="Transformer Playground", page_icon="🔬", layout="wide", initial_sidebar_state=300)
     st.html(CSS)
-    with st.container(key="language", width="content"):
+    with st.container(key="language", width="content", horizontal=True, gap=None):
+        component("history")(key="history", width=1, height=1)
         switch()
     pages = [
         ("train", _("Train"), ""),

@@ -88,7 +88,7 @@ def test_a_killed_trainer_loses_nothing(crew: Launcher) -> None:
             until(lambda: "memory" in run.status().reason, 5)
         assert shown.items() <= {r["step"]: r["loss"] for r in run.metrics()}.items()
         assert crew.resume_all("bob") == 1
-    until(lambda: run.status().state == "finished", 60)
+    until(lambda: run.status().state == "finished", 60 + 3 * KILLS)  # the steps that are left
     assert steps_shown(run) == list(range(1, steps + 1))
     assert shown.items() <= {r["step"]: r["loss"] for r in run.metrics()}.items()
     assert run.log().damaged == 0
