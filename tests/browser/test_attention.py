@@ -170,6 +170,7 @@ def test_it_answers_fast(page: Any, server: Server, run: Run, answers: Callable[
 def test_back_leaves_the_page_at_once(page: Any, server: Server, run: Run) -> None:
     """A page that writes what it shows into its URL makes no entries in the browser's history; an action makes one."""
     page.goto(f"{server.url}/runs?run={run.id}")
+    page.get_by_text("Tick a run on the left edge").wait_for()
     page.wait_for_selector(IDLE)
     before = page.evaluate("history.length")
     page.get_by_role("link", name="Attention", exact=True).click()

@@ -45,7 +45,7 @@ def visit(page: str, run: Run, **query: str) -> AppTest:
 def sent(at: AppTest, field: str) -> dict[str, Any]:
     """The data of the component that has this field."""
     for part in at.get("bidi_component"):
-        found: dict[str, Any] = json.loads(part.proto.json)
+        found: dict[str, Any] = json.loads(part.proto.json or "{}")  # some components are sent nothing
         if field in found:
             return found
     raise AssertionError(field)

@@ -1,6 +1,5 @@
 """Lab 2: every number shown against a second way to it, on the sample run and on fresh random models; the frame around it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +19,7 @@ from playground.lessons.scaling import DIVISORS, WIDTHS
 from playground.runs import store
 from playground.runs.store import Run, Status
 from tests.pages.conftest import Notes
-from tests.pages.looking import make_run
+from tests.pages.looking import make_run, sent
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "playground" / "samples"
@@ -58,9 +57,7 @@ def asked(at: AppTest, name: str) -> str:
 
 
 def stepper(at: AppTest) -> list[dict[str, Any]]:
-    panels: list[dict[str, Any]] = next(
-        data for c in at.get("bidi_component") if "panels" in (data := json.loads(c.proto.json))
-    )["panels"]
+    panels: list[dict[str, Any]] = sent(at, "panels")["panels"]
     return panels
 
 
@@ -70,8 +67,7 @@ def done(at: AppTest) -> list[str]:
 
 def dial(at: AppTest) -> dict[str, Any]:
     """What the component of the first three panels was told."""
-    data: dict[str, Any] = next(d for c in at.get("bidi_component") if "table" in (d := json.loads(c.proto.json)))
-    return data
+    return sent(at, "table")
 
 
 @pytest.mark.parametrize("d_k", WIDTHS)
@@ -222,7 +218,7 @@ def test_prediction_before_revelation(lab: Lab) -> None:
     at = lab(panel="train")
     assert "It came out" not in texts(at)
     assert not at.dataframe
-    assert not any("lines" in json.loads(c.proto.json) for c in at.get("bidi_component"))
+    assert not any('"lines"' in c.proto.json for c in at.get("bidi_component"))
     at = expect(at, "same")
     assert "✗ **It learns just as well**" in texts(at)
     assert "**It learns much worse in the same time**" in texts(at)
