@@ -16,7 +16,7 @@ import torch
 from core.checkpoint import load_weights
 from playground.attention_view import look
 from playground.runs.store import Run
-from tests.browser.conftest import IDLE, OVER, Server
+from tests.browser.conftest import OVER, Server
 from tests.pages.looking import make_run
 
 MANY = (0, 1, 2, 5, 10, 20, 50, 100)
@@ -170,8 +170,9 @@ def test_it_answers_fast(page: Any, server: Server, run: Run, answers: Callable[
 def test_back_leaves_the_page_at_once(page: Any, server: Server, run: Run) -> None:
     """A page that writes what it shows into its URL makes no entries in the browser's history; an action makes one."""
     page.goto(f"{server.url}/runs?run={run.id}")
-    page.get_by_text("Tick a run on the left edge").wait_for()
-    page.wait_for_selector(IDLE)
+    page.wait_for_function(
+        "window.playgroundHistory"
+    )  # it comes with the first drawing, up to half a second after its text
     before = page.evaluate("history.length")
     page.get_by_role("link", name="Attention", exact=True).click()
     asked(page, where="cross", show="pattern")
