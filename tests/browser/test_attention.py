@@ -165,24 +165,3 @@ def test_it_answers_fast(page: Any, server: Server, run: Run, answers: Callable[
         told.append(time.perf_counter() - start)
     answers("Attention, slider over training time, drawn", drawn, 0.5)
     answers("Attention, slider over training time, in the URL", told, 0.5)
-
-
-def test_back_leaves_the_page_at_once(page: Any, server: Server, run: Run) -> None:
-    """A page that writes what it shows into its URL makes no entries in the browser's history; an action makes one."""
-    page.goto(f"{server.url}/runs?run={run.id}")
-    page.wait_for_function(
-        "window.playgroundHistory"
-    )  # it comes with the first drawing, up to half a second after its text
-    before = page.evaluate("history.length")
-    page.get_by_role("link", name="Attention", exact=True).click()
-    asked(page, where="cross", show="pattern")
-    page.wait_for_selector("#attention .figure .cells rect")
-    assert page.evaluate("history.length") == before + 1
-    page.get_by_role("button", name="Decoder self").click()
-    asked(page, where="decoder")
-    assert page.evaluate("history.length") == before + 2
-    page.go_back()
-    asked(page, where="cross")
-    page.go_back()
-    page.wait_for_url("**/runs?**")
-    page.get_by_text("Tick a run on the left edge").wait_for()
