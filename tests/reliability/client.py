@@ -47,6 +47,7 @@ class Visitor:
             additional_headers={"Cookie": f"playground_person={self.person}"} if self.person else None,
             max_size=2**26,
             ping_interval=None,
+            open_timeout=60,  # as patient as every request
             proxy=None,
         )
         self._listening = asyncio.create_task(self._listen())
