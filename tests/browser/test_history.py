@@ -1,6 +1,7 @@
 """Back, Forward and refresh, as the browser's own buttons do them: one action of a person is one entry in the history."""
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -26,11 +27,24 @@ def length(page: Any) -> int:
 def shown(page: Any) -> str:
     """All text of the page, when it has not changed for half a second."""
     before = None
-    while before != (now := re.sub(r"\s+", " ", page.inner_text("[data-testid=stMain]"))):
+    while before != (now := text_of(page)):
         before = now
         page.wait_for_timeout(500)
         page.wait_for_selector(IDLE)
+        page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
     return now
+
+
+def text_of(page: Any) -> str:
+    return re.sub(r"\s+", " ", page.inner_text("[data-testid=stMain]"))
+
+
+def until_it_shows(page: Any, text: str) -> None:
+    """A busy machine takes its time."""
+    end = time.monotonic() + 20
+    while (now := text_of(page)) != text and time.monotonic() < end:
+        page.wait_for_timeout(100)
+    assert now == text  # so that pytest tells where they differ
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -45,13 +59,14 @@ def test_back_forward_and_refresh_on_every_page(page: Any, server: Server, name:
     assert length(page) == entries + 1
     page.reload()
     page.wait_for_selector(IDLE)
-    assert (shown(page), page.url) == (text, url)
+    until_it_shows(page, text)
+    assert page.url == url
     page.go_back()
     page.wait_for_url(re.compile(rf"{server.url}/(\?.*)?$"))
-    assert shown(page) == start
+    until_it_shows(page, start)
     page.go_forward()
     page.wait_for_url(url)
-    assert shown(page) == text
+    until_it_shows(page, text)
     assert length(page) == entries + 1
     assert not page.locator("[data-testid=stException]").count()
 
