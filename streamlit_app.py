@@ -5,10 +5,11 @@ run a page without it on the first request after a start.
 """
 
 import asyncio
+import ctypes
 import gc
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import streamlit as st
@@ -24,6 +25,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     """Before the first visitor: start warm workers and load what pages need. After the last: let the workers save."""
     from playground.runs.launcher import launcher
 
+    few_heaps()
     crew = launcher()
     crew.warm()
     import altair  # noqa: F401  the pages import these; now is cheaper than at the first click
@@ -45,6 +47,14 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
         for task in beside:
             task.cancel()
         crew.close()
+
+
+def few_heaps() -> None:
+    """Streamlit runs every script in a new thread, and glibc gives threads up to eight heaps a core. Each keeps the most it
+    ever held, so a server grows for hours. Two will do where one thread at a time has the interpreter. Elsewhere: no change.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
 
 
 async def tidy() -> None:
