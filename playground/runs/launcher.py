@@ -24,6 +24,7 @@ from playground.runs.store import Run, Status
 
 SPARES = 2  # idle workers kept ready, where slots are free
 GIVE_UP = 3  # workers that died before they were ready: then no more are started unasked
+REMEMBERED = 1000  # owners whose last turn is known; who is forgotten counts as new, and is served first
 
 KILLED = N_(
     "The training process was killed, probably because memory ran out. Resume goes on from the last checkpoint."
@@ -294,7 +295,10 @@ class Launcher:
             worker.run, worker.owner = entry.run, entry.owner
             worker.started = worker.paused = worker.releasing = worker.go_on = False
             self._turns += 1
+            self._served.pop(entry.owner, None)
             self._served[entry.owner] = self._turns
+            if len(self._served) > REMEMBERED:
+                del self._served[next(iter(self._served))]
             worker.send(run=str(entry.run.path))
         room = sum(worker.releasing for worker in self._workers)
         for worker in self._workers:

@@ -18,7 +18,6 @@ import re
 import secrets
 import shutil
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -377,12 +376,12 @@ class _File(BaseModel):
 
 
 class _Facts(NamedTuple):
-    signature: tuple[int, int, int]
+    signature: int  # of time, size and inode: as one number a third less is kept for each run
     created: datetime
     owner: str
 
 
-_cache: OrderedDict[str, _Facts] = OrderedDict()  # by folder, as text: Paths would double what is kept
+_cache: dict[str, _Facts] = {}  # oldest first, by folder, as text: Paths would double what is kept
 _cache_lock = Lock()
 _KEPT = 12_000
 
@@ -393,7 +392,7 @@ def _facts(path: Path) -> _Facts:
         stat = os.stat(f"{path}/run.json")
     except OSError:
         raise RunError(UNREADABLE) from None
-    signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    signature = hash((stat.st_mtime_ns, stat.st_size, stat.st_ino))
     key = str(path)
     with _cache_lock:
         known = _cache.get(key)
@@ -404,12 +403,12 @@ def _facts(path: Path) -> _Facts:
     with _cache_lock:
         _cache[key] = facts
         while len(_cache) > _KEPT:
-            _cache.popitem(last=False)
+            del _cache[next(iter(_cache))]
     return facts
 
 
 @lru_cache(maxsize=200)
-def _config(path: Path, signature: tuple[int, int, int]) -> RunConfig:
+def _config(path: Path, signature: int) -> RunConfig:
     """The configs in use. Checking ten thousand takes 0.1 s, keeping them 0.4 s and most of the memory."""
     return _read(path).config
 
