@@ -469,7 +469,13 @@ def figures(*cells: tuple[str, str, str]) -> None:
 
 
 def example(ctx: LabContext) -> Example:
-    return heads.example(ctx.model, ctx.data, ctx.ids)
+    """The person's input with all intermediate numbers: computed at its first look, not at every click."""
+    return _example(ctx.stamp, tuple(ctx.ids), ctx.model, ctx.data)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _example(stamp: tuple[str, int], ids: tuple[int, ...], _model: Transformer, _data: Data) -> Example:
+    return heads.example(_model, _data, ids)
 
 
 def batch_of(ctx: LabContext) -> Batch:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from torch import Tensor
 
 from core.config import ModelConfig
 from core.lab import stream as lab
@@ -16,7 +17,7 @@ from playground.components import component
 from playground.i18n import _
 from playground.lessons import frame, stack
 from playground.lessons.frame import LabContext, PanelView
-from playground.lessons.heads import Outcome, change, largest, outcome, outcome_again, outcome_error
+from playground.lessons.heads import Example, Outcome, change, largest, outcome, outcome_again, outcome_error
 from playground.lessons.heads_view import batch_of, example, figures, names, plain_outcome, said
 from playground.lessons.heads_view import show_strings as side_by_side
 from playground.look import HEADS, palette
@@ -90,7 +91,7 @@ def stream(ctx: LabContext, p: PanelView) -> None:
         rf"\lVert x \rVert = {x.norm():.2f}, \quad \lVert \text{{{name}}}(x) \rVert = {added.norm():.2f}, \quad "
         rf"\lVert {sum_} \rVert = {after.norm():.2f}"
     )
-    p.checked(stack.parts_error(ctx.model, seen, parts), _("every part of both stacks"))
+    p.checked(stream_error(ctx.stamp, seen.src, ctx.model, seen), _("every part of both stacks"))
 
 
 def measured(part: Part, at: int) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def lens(ctx: LabContext, p: PanelView) -> None:
     asked: tuple[int, int] = ctx.url("cell", (-1, 0), frame.pair)
     if frame.predict("stack.lens", question, options) is None and asked[0] < 0:
         return
-    found = stack.lens(ctx.model, seen)  # (n + 1, T, V)
+    found, error = read_early(ctx.stamp, seen.src, ctx.model, seen)  # (n + 1, T, V)
     first = stack.first_wins(found, seen.writes)
     row, t = asked if 0 <= asked[0] <= n and 0 <= asked[1] < len(seen.writes) else (n, 0)
     shares = accuracy(ctx.stamp, ctx.model, batch_of(ctx))
@@ -258,7 +259,6 @@ def lens(ctx: LabContext, p: PanelView) -> None:
         rf"p^{{({row})}}_{{{t + 1}}}(\text{{right}}) = {float(found[row, t, seen.writes[t]]):.4f} \qquad "
         rf"p^{{({n})}}_{{{t + 1}}}(\text{{right}}) = {float(found[n, t, seen.writes[t]]):.4f}"
     )
-    error = (found.double() - stack.lens_again(ctx.model, seen)).abs().max().item()
     again = accuracy_again(ctx.stamp, ctx.model, batch_of(ctx))
     p.checked(
         largest([error, *(abs(a - b) for a, b in zip(shares, again, strict=True))]), _("probabilities and shares")
@@ -503,6 +503,20 @@ def shares_spec(titles: dict[str, str]) -> dict[str, Any]:
             ],
         },
     }
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def stream_error(stamp: tuple[str, int], src: tuple[int, ...], _model: Transformer, _seen: Example) -> float:
+    return stack.parts_error(_model, _seen, stack.parts(_model, _seen))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def read_early(
+    stamp: tuple[str, int], src: tuple[int, ...], _model: Transformer, _seen: Example
+) -> tuple[Tensor, float]:
+    """What the output layer says after each layer, and its largest error."""
+    found = stack.lens(_model, _seen)
+    return found, (found.double() - stack.lens_again(_model, _seen)).abs().max().item()
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
