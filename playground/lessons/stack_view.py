@@ -91,7 +91,7 @@ def stream(ctx: LabContext, p: PanelView) -> None:
         rf"\lVert x \rVert = {x.norm():.2f}, \quad \lVert \text{{{name}}}(x) \rVert = {added.norm():.2f}, \quad "
         rf"\lVert {sum_} \rVert = {after.norm():.2f}"
     )
-    p.checked(stream_error(ctx.stamp, seen.src, ctx.model, seen), _("every part of both stacks"))
+    p.checked(stream_error(ctx.stamp, seen.src, ctx.model, seen, parts), _("every part of both stacks"))
 
 
 def measured(part: Part, at: int) -> dict[str, Any]:
@@ -506,8 +506,10 @@ def shares_spec(titles: dict[str, str]) -> dict[str, Any]:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def stream_error(stamp: tuple[str, int], src: tuple[int, ...], _model: Transformer, _seen: Example) -> float:
-    return stack.parts_error(_model, _seen, stack.parts(_model, _seen))
+def stream_error(
+    stamp: tuple[str, int], src: tuple[int, ...], _model: Transformer, _seen: Example, _shown: dict[str, list[Part]]
+) -> float:
+    return stack.parts_error(_model, _seen, _shown)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
