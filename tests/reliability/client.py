@@ -28,7 +28,8 @@ class Visitor:
         self.reruns: list[float] = []  # seconds from a question to the end of the script
         self.page_hash = ""
         self.seen: list[tuple[float, dict[str, Any]]] = []  # what the live route said, and when
-        self.failed_polls = self.unanswered = 0
+        self.failed_polls: list[str] = []  # why a question of the board had no answer
+        self.unanswered = 0
         self._begun = self._drawn = False
         self._done = asyncio.Event()
         self._busy = asyncio.Lock()
@@ -153,8 +154,8 @@ class Visitor:
                 if self.run:
                     try:
                         answer = await questions.ask(f"/api/runs/{self.run}/live?n=0")
-                    except (OSError, EOFError, ValueError):
-                        self.failed_polls += 1
+                    except (OSError, EOFError, ValueError) as error:
+                        self.failed_polls.append(f"a question of the board failed: {error!r}")
                         return
                     self.seen.append((time.monotonic(), answer))
                     # A page that was cut off is drawn again when it is back: `open` asks first, and asks again.
@@ -168,8 +169,8 @@ class Visitor:
     def state(self) -> str:
         return str(self.seen[-1][1]["state"]) if self.seen else ""
 
-    async def until(self, *states: str, seconds: float = 120.0) -> float:
-        """Wait until the board shows one of these states. How long that took."""
+    async def until(self, *states: str, seconds: float = 600.0) -> float:
+        """Wait until the board shows one of these states. How long that took. Patient: trainers are nice, so others starve them."""
         start = time.monotonic()
         while self.state not in states:
             assert time.monotonic() - start < seconds, (self.state, states)
@@ -211,6 +212,17 @@ class Questions:
             await self.writer.wait_closed()
 
     async def ask(self, path: str) -> dict[str, Any]:
+        """Asked a second time, on a new connection, where this one had rested and is closed: uvicorn closes it after 5 s."""
+        try:
+            return await self._ask(path)
+        except (EOFError, ConnectionError) as error:
+            if getattr(error, "partial", b""):
+                raise
+        await self.__aexit__()
+        await self.__aenter__()
+        return await self._ask(path)
+
+    async def _ask(self, path: str) -> dict[str, Any]:
         self.writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n\r\n".encode())
         head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
         length = next(line for line in head.split(b"\r\n") if line.startswith(b"content-length:"))

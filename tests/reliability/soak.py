@@ -38,7 +38,7 @@ async def person(server: Server, dice: random.Random, end: float) -> list[str]:
             with suppress(AttributeError):  # it never came in
                 await visitor.leave()
         UNANSWERED[0] += visitor.unanswered
-        wrong += visitor.exceptions + ["a question of the board failed"] * visitor.failed_polls
+        wrong += visitor.exceptions + visitor.failed_polls
     return wrong
 
 

@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ STEPS = 60 if SESSIONS < 30 else 300
 TINY = f"d_model=8&d_ff=8&n_heads=1&n_layers=1&batch_size=4&eval_every=1000&steps={STEPS}"
 LONG = TINY.replace(f"steps={STEPS}", "steps=100000")
 MINUTE = 60.0
+PATIENCE = 300.0  # seconds: for what has no bar
 T = TypeVar("T")
 
 
@@ -65,13 +67,23 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return out[0]
 
 
-async def alone(server: Server, act: Callable[[Visitor], Coroutine[Any, Any, T]], query: str = TINY) -> T:
-    visitor = Visitor(port(server), query)
-    await visitor.open()
+@asynccontextmanager
+async def visiting(server: Server, queries: Iterable[str]) -> AsyncIterator[list[Visitor]]:
+    """A page for each; they leave where a test fails, too, or the sockets left open would hide why it failed."""
+    visitors: list[Visitor] = []
     try:
-        return await act(visitor)
+        for query in queries:
+            visitor = Visitor(port(server), query)
+            await visitor.open()
+            visitors.append(visitor)
+        yield visitors
     finally:
-        await visitor.leave()
+        await asyncio.gather(*(visitor.leave() for visitor in visitors))
+
+
+async def alone(server: Server, act: Callable[[Visitor], Coroutine[Any, Any, T]], query: str = TINY) -> T:
+    async with visiting(server, [query]) as [visitor]:
+        return await act(visitor)
 
 
 async def train_to_the_end(visitor: Visitor) -> None:
@@ -130,30 +142,30 @@ def most_at_once(spans: list[tuple[float, float]]) -> int:
 
 
 async def places(visitors: list[Visitor]) -> list[int]:
-    """The places that are shown, at a moment in which none changes."""
-    for _attempt in range(20):
+    """The places that are shown, once the queue stands still."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         async with Questions(visitors[0].port) as questions:
             answers = [await questions.ask(f"/api/runs/{v.run}/live?n=0") for v in visitors]
         shown = sorted(a["place"] for a in answers if a["place"] is not None)
-        if shown == list(range(1, len(shown) + 1)) and {a["waiting"] for a in answers} == {len(shown)}:
+        still = sum(a["state"] == "running" for a in answers[:SLOTS]) == SLOTS  # those who train for long
+        if still and shown == list(range(1, len(shown) + 1)) and {a["waiting"] for a in answers} == {len(shown)}:
             return shown
         await asyncio.sleep(0.25)  # the route's answers are as old as that
-    raise AssertionError(shown)
+    raise AssertionError([(a["state"], a["place"], a["waiting"]) for a in answers])
 
 
-async def a_class(server: Server, show: Callable[[str], None]) -> None:
-    visitors = [Visitor(port(server), LONG if i == 0 else TINY) for i in range(SESSIONS)]
+async def a_class(server: Server, visitors: list[Visitor], show: Callable[[str], None]) -> None:
+    """The first two train for long: until they stop, the queue stands still."""
     before = {path.name for path in server.runs.iterdir()}
-    for visitor in visitors:
-        await visitor.open()
     assert Burden.of(server).sessions == SESSIONS
     for visitor in visitors:
         visitor.watch()
     opened = [visitor.reruns[0] for visitor in visitors]
+    busy, start = foreign(), time.monotonic()
 
-    pressed = time.monotonic()
     await asyncio.gather(*(visitor.press("Train") for visitor in visitors))  # all are sent before the first is answered
-    took = time.monotonic() - pressed
+    took = time.monotonic() - start
     firsts = [visitor.run for visitor in visitors]
     made = {path.name for path in server.runs.iterdir() if not path.name.startswith(".")} - before
     assert len(set(firsts)) == SESSIONS  # no lost click
@@ -161,61 +173,62 @@ async def a_class(server: Server, show: Callable[[str], None]) -> None:
     shown = await places(visitors)
     assert shown, "nobody waits"
 
-    greedy = visitors[1]
+    greedy = visitors[SLOTS]
     greedy.query += f"&steps={STEPS + 1}"
     await greedy.rerun()
     await greedy.press("Train")
     second = greedy.run
     assert second not in firsts
 
-    last = max(visitors[2:], key=lambda v: v.seen[-1][1]["place"] or 0 if v.seen else 0)
-    assert last.seen[-1][1]["state"] == "queued"
+    last = max(visitors[SLOTS + 1 :], key=lambda v: v.seen[-1][1]["place"] or 0)
+    assert last.state == "queued"
     asked = time.monotonic()
     await last.press("Stop")
-    await last.until("stopped", seconds=2)
+    await last.until("stopped")
     cancelled = time.monotonic() - asked
 
-    await visitors[0].until("running")
     asked = time.monotonic()
     await visitors[0].press("Stop")
-    await visitors[0].until("stopped", seconds=4)
+    await visitors[0].until("stopped")
     stopped = time.monotonic() - asked
+    taken = taken_by_others(busy, time.monotonic() - start)
+    await asyncio.gather(*(visitor.press("Stop") for visitor in visitors[1:SLOTS]))
     await asyncio.gather(*(v.until("finished", "stopped") for v in visitors))
 
-    ran = [v.run for v in visitors if v is not last]
-    ran += [firsts[1]] if firsts[1] not in ran else []
+    ran = {*firsts, second} - {last.run}
     for run_id in {*firsts, second}:
         state = json.loads((server.runs / run_id / "status.json").read_text())
-        assert state["state"] == ("stopped" if run_id in (last.run, firsts[0]) else "finished"), state
+        assert state["state"] == ("stopped" if run_id in (last.run, *firsts[:SLOTS]) else "finished"), state
     assert not (server.runs / last.run / "weights" / "0.safetensors").exists()
-    spans = [(started(server, run_id), ended(server, run_id)) for run_id in {*ran, second}]
+    spans = [(started(server, run_id), ended(server, run_id)) for run_id in ran]
     assert most_at_once(spans) == SLOTS
-    late = [
-        v.run
-        for v in visitors
-        if v is not last and v is not greedy and started(server, v.run) > started(server, second)
-    ]
+    late = [run_id for run_id in ran - {second} if started(server, run_id) > started(server, second)]
     assert late == []  # nobody's second run before everybody's first
     for visitor in visitors:
-        assert (visitor.exceptions, visitor.failed_polls) == ([], 0)
+        assert (visitor.exceptions, visitor.failed_polls) == ([], [])
         waited = [answer["place"] for _when, answer in visitor.seen if answer["place"] is not None]
         assert visitor is greedy or waited == sorted(waited, reverse=True)  # nobody is pushed back
     answers = [seconds for v in visitors for seconds in v.reruns[1:]]
-    await asyncio.gather(*(visitor.leave() for visitor in visitors))
     show(
-        f"{SESSIONS} sessions, {SLOTS} slots: page opened p95 {p95(opened):.2f} s; all {SESSIONS} clicks answered within "
-        f"{took:.2f} s, places 1 to {len(shown)} shown; script p95 {p95(answers):.2f} s of {len(answers)}; "
-        f"queued run cancelled in {cancelled:.2f} s, running one stopped in {stopped:.2f} s; most at once {most_at_once(spans)}"
+        f"{SESSIONS} sessions, {SLOTS} slots, {taken:.0%} of the CPU taken by others: page opened p95 {p95(opened):.2f} s; "
+        f"all {SESSIONS} clicks answered within {took:.2f} s, places 1 to {len(shown)} shown; script p95 {p95(answers):.2f} s "
+        f"of {len(answers)}; queued run cancelled in {cancelled:.2f} s, running one stopped in {stopped:.2f} s; "
+        f"most at once {most_at_once(spans)}"
     )
-    assert cancelled <= 1.0
-    assert stopped <= 2.0
+    assert cancelled <= slack(1.0, taken)
+    assert stopped <= slack(2.0, taken)
 
 
 def test_everybody_presses_train_at_once(server: Server, show: Callable[[str], None]) -> None:
-    until(lambda: Burden.of(server).workers == SLOTS, 30, 0.2)  # both are loaded, one after the other
+    until(lambda: Burden.of(server).workers == SLOTS, PATIENCE, 0.2)  # both are loaded, one after the other
     at_first = Burden.of(server)  # one visitor was here, and is still remembered
     assert at_first.sessions == 0
-    run(a_class(server, show))
+
+    async def together() -> None:
+        async with visiting(server, [LONG] * SLOTS + [TINY] * (SESSIONS - SLOTS)) as visitors:
+            await a_class(server, visitors, show)
+
+    run(together())
     time.sleep(2.5)
     run(alone(server, nothing))  # Streamlit forgets those who left long ago when the next one leaves
     for _attempt in range(60):
@@ -252,7 +265,7 @@ def test_a_page_that_is_cut_off_finds_its_run_again(server: Server) -> None:
             assert (await questions.ask(f"/api/runs/{mine}/live?n=0"))["state"] in ("running", "queued")
         await visitor.press("Stop")
         visitor.watch()
-        await visitor.until("stopped", seconds=5)
+        await visitor.until("stopped")
         assert visitor.exceptions == []
 
     run(alone(server, cut_off, LONG))
@@ -268,7 +281,7 @@ def test_two_tabs_on_one_run(server: Server, show: Callable[[str], None]) -> Non
             await two.until("running")
             start = time.monotonic()
             await one.press("Stop")
-            await two.until("stopped", seconds=4)
+            await two.until("stopped")
             show(f"Stop in one tab is seen in the other after {time.monotonic() - start:.2f} s")
             assert time.monotonic() - start <= 2.0
 
@@ -293,7 +306,7 @@ def test_the_page_process_never_trains(server: Server) -> None:
         if hasattr(os, "nice"):
             assert holders[0].nice() == 19
         await visitor.press("Stop")
-        await visitor.until("stopped", seconds=5)
+        await visitor.until("stopped")
 
     run(alone(server, look, LONG))
 
@@ -323,19 +336,17 @@ def test_pages_answer_while_a_class_trains(server: Server, show: Callable[[str],
     if chromium_path() is None:
         pytest.skip("no Chromium")
 
-    async def both() -> tuple[float, float, dict[str, list[float]]]:
-        visitors = [Visitor(port(server), LONG) for _ in range(SESSIONS)]
+    async def both(visitors: list[Visitor]) -> tuple[float, float, dict[str, list[float]]]:
         for visitor in visitors:
-            await visitor.open()
             visitor.watch()
         command = [sys.executable, "-m", "tests.reliability.reader", server.url, str(MINUTE)]
         reader = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         try:
             assert reader.stdout is not None
-            assert await asyncio.wait_for(reader.stdout.readline(), 60) == b"ready\n"
+            assert await asyncio.wait_for(reader.stdout.readline(), PATIENCE) == b"ready\n"
             start, before = time.monotonic(), foreign()
             await asyncio.gather(*(visitor.press("Train") for visitor in visitors))
-            found = json.loads(await asyncio.wait_for(reader.stdout.read(), MINUTE + 60))
+            found = json.loads(await asyncio.wait_for(reader.stdout.read(), MINUTE + PATIENCE))
         finally:
             if reader.returncode is None:
                 reader.kill()
@@ -344,13 +355,16 @@ def test_pages_answer_while_a_class_trains(server: Server, show: Callable[[str],
         taken = taken_by_others(before, took)
         assert sum(v.state == "running" for v in visitors) == SLOTS
         await asyncio.gather(*(visitor.press("Stop") for visitor in visitors))
-        await asyncio.gather(*(visitor.until("stopped", seconds=20) for visitor in visitors))
+        await asyncio.gather(*(visitor.until("stopped") for visitor in visitors))
         for visitor in visitors:
-            assert (visitor.exceptions, visitor.failed_polls) == ([], 0)
-            await visitor.leave()
+            assert (visitor.exceptions, visitor.failed_polls) == ([], [])
         return polls, taken, found
 
-    polls, taken, answers = run(both())
+    async def together() -> tuple[float, float, dict[str, list[float]]]:
+        async with visiting(server, [LONG] * SESSIONS) as visitors:
+            return await both(visitors)
+
+    polls, taken, answers = run(together())
     for what, seconds in answers.items():
         show(
             f"{what} of a real browser under {SESSIONS} sessions ({polls:.0f} polls/s, {taken:.0%} of the CPU taken by others): "
