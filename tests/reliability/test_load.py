@@ -11,8 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,8 +66,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return out[0]
 
 
-@asynccontextmanager
-async def visiting(server: Server, queries: Iterable[str]) -> AsyncIterator[list[Visitor]]:
+async def together(server: Server, queries: list[str], act: Callable[[list[Visitor]], Coroutine[Any, Any, T]]) -> T:
     """A page for each; they leave where a test fails, too, or the sockets left open would hide why it failed."""
     visitors: list[Visitor] = []
     try:
@@ -76,14 +74,13 @@ async def visiting(server: Server, queries: Iterable[str]) -> AsyncIterator[list
             visitor = Visitor(port(server), query)
             await visitor.open()
             visitors.append(visitor)
-        yield visitors
+        return await act(visitors)
     finally:
         await asyncio.gather(*(visitor.leave() for visitor in visitors))
 
 
 async def alone(server: Server, act: Callable[[Visitor], Coroutine[Any, Any, T]], query: str = TINY) -> T:
-    async with visiting(server, [query]) as [visitor]:
-        return await act(visitor)
+    return await together(server, [query], lambda visitors: act(visitors[0]))
 
 
 async def train_to_the_end(visitor: Visitor) -> None:
@@ -143,8 +140,8 @@ def most_at_once(spans: list[tuple[float, float]]) -> int:
 
 async def places(visitors: list[Visitor]) -> list[int]:
     """The places that are shown, once the queue stands still."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         async with Questions(visitors[0].port) as questions:
             answers = [await questions.ask(f"/api/runs/{v.run}/live?n=0") for v in visitors]
         shown = sorted(a["place"] for a in answers if a["place"] is not None)
@@ -162,7 +159,7 @@ async def a_class(server: Server, visitors: list[Visitor], show: Callable[[str],
     for visitor in visitors:
         visitor.watch()
     opened = [visitor.reruns[0] for visitor in visitors]
-    busy, start = foreign(), time.monotonic()
+    start = time.monotonic()
 
     await asyncio.gather(*(visitor.press("Train") for visitor in visitors))  # all are sent before the first is answered
     took = time.monotonic() - start
@@ -184,14 +181,13 @@ async def a_class(server: Server, visitors: list[Visitor], show: Callable[[str],
     assert last.state == "queued"
     asked = time.monotonic()
     await last.press("Stop")
-    await last.until("stopped")
+    await last.until("stopped", seconds=2)
     cancelled = time.monotonic() - asked
 
     asked = time.monotonic()
     await visitors[0].press("Stop")
-    await visitors[0].until("stopped")
+    await visitors[0].until("stopped", seconds=4)
     stopped = time.monotonic() - asked
-    taken = taken_by_others(busy, time.monotonic() - start)
     await asyncio.gather(*(visitor.press("Stop") for visitor in visitors[1:SLOTS]))
     await asyncio.gather(*(v.until("finished", "stopped") for v in visitors))
 
@@ -210,25 +206,21 @@ async def a_class(server: Server, visitors: list[Visitor], show: Callable[[str],
         assert visitor is greedy or waited == sorted(waited, reverse=True)  # nobody is pushed back
     answers = [seconds for v in visitors for seconds in v.reruns[1:]]
     show(
-        f"{SESSIONS} sessions, {SLOTS} slots, {taken:.0%} of the CPU taken by others: page opened p95 {p95(opened):.2f} s; "
+        f"{SESSIONS} sessions, {SLOTS} slots: page opened p95 {p95(opened):.2f} s; "
         f"all {SESSIONS} clicks answered within {took:.2f} s, places 1 to {len(shown)} shown; script p95 {p95(answers):.2f} s "
         f"of {len(answers)}; queued run cancelled in {cancelled:.2f} s, running one stopped in {stopped:.2f} s; "
         f"most at once {most_at_once(spans)}"
     )
-    assert cancelled <= slack(1.0, taken)
-    assert stopped <= slack(2.0, taken)
+    assert cancelled <= 1.0
+    assert stopped <= 2.0
 
 
 def test_everybody_presses_train_at_once(server: Server, show: Callable[[str], None]) -> None:
     until(lambda: Burden.of(server).workers == SLOTS, PATIENCE, 0.2)  # both are loaded, one after the other
     at_first = Burden.of(server)  # one visitor was here, and is still remembered
     assert at_first.sessions == 0
-
-    async def together() -> None:
-        async with visiting(server, [LONG] * SLOTS + [TINY] * (SESSIONS - SLOTS)) as visitors:
-            await a_class(server, visitors, show)
-
-    run(together())
+    queries = [LONG] * SLOTS + [TINY] * (SESSIONS - SLOTS)
+    run(together(server, queries, lambda visitors: a_class(server, visitors, show)))
     time.sleep(2.5)
     run(alone(server, nothing))  # Streamlit forgets those who left long ago when the next one leaves
     for _attempt in range(60):
@@ -265,7 +257,7 @@ def test_a_page_that_is_cut_off_finds_its_run_again(server: Server) -> None:
             assert (await questions.ask(f"/api/runs/{mine}/live?n=0"))["state"] in ("running", "queued")
         await visitor.press("Stop")
         visitor.watch()
-        await visitor.until("stopped")
+        await visitor.until("stopped", seconds=5)
         assert visitor.exceptions == []
 
     run(alone(server, cut_off, LONG))
@@ -281,7 +273,7 @@ def test_two_tabs_on_one_run(server: Server, show: Callable[[str], None]) -> Non
             await two.until("running")
             start = time.monotonic()
             await one.press("Stop")
-            await two.until("stopped")
+            await two.until("stopped", seconds=4)
             show(f"Stop in one tab is seen in the other after {time.monotonic() - start:.2f} s")
             assert time.monotonic() - start <= 2.0
 
@@ -306,7 +298,7 @@ def test_the_page_process_never_trains(server: Server) -> None:
         if hasattr(os, "nice"):
             assert holders[0].nice() == 19
         await visitor.press("Stop")
-        await visitor.until("stopped")
+        await visitor.until("stopped", seconds=5)
 
     run(alone(server, look, LONG))
 
@@ -355,16 +347,12 @@ def test_pages_answer_while_a_class_trains(server: Server, show: Callable[[str],
         taken = taken_by_others(before, took)
         assert sum(v.state == "running" for v in visitors) == SLOTS
         await asyncio.gather(*(visitor.press("Stop") for visitor in visitors))
-        await asyncio.gather(*(visitor.until("stopped") for visitor in visitors))
+        await asyncio.gather(*(visitor.until("stopped", seconds=20) for visitor in visitors))
         for visitor in visitors:
             assert (visitor.exceptions, visitor.failed_polls) == ([], [])
         return polls, taken, found
 
-    async def together() -> tuple[float, float, dict[str, list[float]]]:
-        async with visiting(server, [LONG] * SESSIONS) as visitors:
-            return await both(visitors)
-
-    polls, taken, answers = run(together())
+    polls, taken, answers = run(together(server, [LONG] * SESSIONS, both))
     for what, seconds in answers.items():
         show(
             f"{what} of a real browser under {SESSIONS} sessions ({polls:.0f} polls/s, {taken:.0%} of the CPU taken by others): "
