@@ -4,6 +4,7 @@ import io
 import json
 import random
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -60,6 +61,18 @@ def test_newest_first_and_a_bad_run_does_not_break_the_list(runs: Path) -> None:
     assert len(store.unreadable()) == 3
     ids = [r.id for r in store.list_runs() if not r.is_sample]
     assert [i[:18] for i in ids] == sorted((i[:18] for i in ids), reverse=True)
+
+
+def test_ids_sort_in_the_order_of_their_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also several in one millisecond, from several threads, and after the clock was set back."""
+    with ThreadPoolExecutor(4) as pool:
+        batches = pool.map(lambda _: [store.new_id() for _ in range(50)], range(4))
+    stamps = [[i[:18] for i in batch] for batch in batches]
+    assert all(batch == sorted(batch) for batch in stamps)
+    assert len({stamp for batch in stamps for stamp in batch}) == 200
+    last = store.new_id()
+    monkeypatch.setattr("playground.runs.store.time.time_ns", lambda: 0)
+    assert last[:18] < store.new_id()[:18] < store.new_id()[:18]
 
 
 def test_running_means_that_somebody_holds_the_lock() -> None:
