@@ -22,7 +22,10 @@ from playground import look
 # Eight dashes beside the eight colours, so that no line is told by its colour alone.
 DASHES = ((1, 0), (6, 3), (2, 2), (10, 3, 2, 3), (12, 4), (5, 2, 1, 2), (3, 5), (8, 2, 2, 2, 2, 2))
 MOST_POINTS = 300  # per line: a chart is 300 to 450 pixels wide, and with twice as many the Runs page opens 0.1 s later
-THEME = {"axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelOverlap": True}}
+THEME = {
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelOverlap": True},
+    "mark": {"aria": False},  # on a canvas nobody hears a sentence per point: `alt` speaks for the chart
+}
 
 ROWS = alt.NamedData(name="rows")  # a stand-in: the rows come with the call that draws
 
