@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -227,7 +227,7 @@ def server_lock(folder: Path, server: str) -> Path:
 
 
 _naming = Lock()
-_named = 0  # the millisecond of this process's last id
+_named = datetime.min.replace(tzinfo=UTC)  # the moment in this process's last id
 
 
 def new_id() -> str:
@@ -236,9 +236,8 @@ def new_id() -> str:
     Ids of one process sort in the order of their making, also within a millisecond or when the clock is set back."""
     global _named
     with _naming:
-        _named = max(time.time_ns() // 1_000_000, _named + 1)
-        seconds, milliseconds = divmod(_named, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%d-%H%M%S}{milliseconds:03d}-{secrets.token_hex(8)}"
+        moment = _named = max(datetime.now(UTC), _named + timedelta(milliseconds=1))
+    return f"{moment:%Y%m%d-%H%M%S}{moment.microsecond // 1000:03d}-{secrets.token_hex(8)}"
 
 
 def create(config: RunConfig, owner: str = "") -> Run:

@@ -6,8 +6,10 @@ import random
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,7 +73,7 @@ def test_ids_sort_in_the_order_of_their_making(monkeypatch: pytest.MonkeyPatch) 
     assert all(batch == sorted(batch) for batch in stamps)
     assert len({stamp for batch in stamps for stamp in batch}) == 200
     last = store.new_id()
-    monkeypatch.setattr("playground.runs.store.time.time_ns", lambda: 0)
+    monkeypatch.setattr(store, "datetime", SimpleNamespace(now=lambda tz: datetime(1970, 1, 1, tzinfo=tz)))
     assert last[:18] < store.new_id()[:18] < store.new_id()[:18]
 
 
