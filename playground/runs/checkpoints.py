@@ -70,14 +70,13 @@ class Checkpoints:
         power cut such a file may be damaged, is then refused, and the checkpoint is there.
         """
         step = self.trainer.step
-        if step not in self.run.saved_steps():
-            replace(self.run.weights_path(step), packed_weights(self.trainer.model, step))
-            self._make_room()
+        # Written anew where it is there: an older life of this run may have reached this step by another way.
+        replace(self.run.weights_path(step), packed_weights(self.trainer.model, step))
+        self._make_room()
 
     def checkpoint(self) -> None:
         """Weights and training state of this step. Only then do the older states go. Raises OSError."""
-        start, step = monotonic(), self.trainer.step
-        # Always written anew: an older life of this run may have reached this step by another way.
+        start, step = monotonic(), self.trainer.step  # written anew, as in `weights`
         save_weights(self.run.weights_path(step), self.trainer.model, step)
         save_state(self.run.state_path(step), self.trainer.state())
         for old in (self.run.path / "optimizer").glob("*.safetensors"):
@@ -86,6 +85,13 @@ class Checkpoints:
         self._make_room()
         self.saved_step, self.saved_at = step, monotonic()
         self.cost = self.saved_at - start
+
+    def forget_after(self, step: int) -> None:
+        """From here on the run takes another way than in an older life, which is over: nobody shall take it for this one."""
+        for saved in self.run.saved_steps():
+            if saved > step:
+                self.run.state_path(saved).unlink(missing_ok=True)
+                self.run.weights_path(saved).unlink(missing_ok=True)
 
     def _make_room(self) -> None:
         sizes = {}

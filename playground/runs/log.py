@@ -2,7 +2,7 @@
 
 import json
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from pathlib import Path
 from threading import RLock
@@ -13,7 +13,8 @@ KEPT = 64  # logs that stay in memory
 
 
 class Log:
-    """The records of one run, one a step. A later record of a step replaces the earlier: a resumed run repeats some.
+    """The records of one run, one a step. A later record of a step replaces the earlier: a resumed run repeats some. And a
+    learning rate that a person sets overrules what an earlier life of the run had made of that step and all after it.
 
     Lines are kept as the bytes they are, so that many viewers cost no parsing. `rewinds` counts the times when something
     changed that a reader may already hold.
@@ -61,6 +62,8 @@ class Log:
             if not isinstance(record, dict):
                 raise ValueError
             if isinstance(record.get("event"), str):
+                if record["event"] == "lr" and type(record.get("step")) is int:
+                    self._overrule(record["step"])
                 self.events.append(record)
                 return
             step = record["step"]
@@ -85,6 +88,15 @@ class Log:
         else:
             self.steps.insert(place, step)
             self.lines.insert(place, line)
+
+    def _overrule(self, step: int) -> None:
+        """The run takes another way from this step on."""
+        beyond = bisect_right(self.steps, step)
+        self.rewinds += beyond < len(self.steps)
+        del self.steps[beyond:], self.lines[beyond:]
+        self.events = [
+            e for e in self.events if type(e.get("step")) is not int or e["step"] + (e["event"] == "lr") <= step
+        ]
 
     def since(self, n: int, most: int | None = None) -> tuple[int, list[bytes]]:
         """Lines from record n on, `most` of them, and how many records there are up to the last of them."""

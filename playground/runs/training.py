@@ -255,6 +255,7 @@ class Training:
                 self.trainer.set_lr(lr)
                 self.replay.clear()
                 self._event("lr", step=self.step, lr=lr)
+                self.checkpoints.forget_after(self.step)
 
     def _show(self, state: str) -> None:
         """Write the status file, with the speed of the last two seconds."""
