@@ -7,6 +7,7 @@ run a page without it on the first request after a start.
 import asyncio
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +24,7 @@ if str(ROOT) not in sys.path:
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
     """Before the first visitor: start warm workers and load what pages need. After the last: let the workers save."""
+    from playground import host_key
     from playground.runs.launcher import launcher
 
     few_heaps()
@@ -40,7 +42,9 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     gc.freeze()  # what is loaded by now stays: no need to search it for garbage
     beside = [asyncio.create_task(tidy()), asyncio.create_task(sweep())]
     if not st.get_option("server.headless"):
-        beside.append(asyncio.create_task(open_browser()))
+        beside.append(asyncio.create_task(open_browser("localhost")))
+    elif name := os.environ.get("PLAYGROUND_OPEN"):  # `serve`: its host's browser, with the key
+        beside.append(asyncio.create_task(open_browser(name, f"host?token={os.environ[host_key.VARIABLE]}")))
     try:
         yield
     finally:
@@ -82,7 +86,7 @@ async def sweep() -> None:
         gc.collect()
 
 
-async def open_browser() -> None:
+async def open_browser(name: str, page: str = "") -> None:
     """`st.App` does not open the browser itself. The port answers a moment after the lifespan has begun."""
     from streamlit import cli_util
 
@@ -90,11 +94,14 @@ async def open_browser() -> None:
     for _attempt in range(100):
         await asyncio.sleep(0.1)
         try:
-            _reader, writer = await asyncio.open_connection("localhost", port)
+            _reader, writer = await asyncio.open_connection(name.strip("[]"), port)
         except OSError:
             continue
         writer.close()
-        cli_util.open_browser(f"http://localhost:{port}/{st.get_option('server.baseUrlPath').strip('/')}")
+        base = st.get_option("server.baseUrlPath").strip("/")
+        await asyncio.to_thread(
+            cli_util.open_browser, f"http://{name}:{port}/{base}{'/' if base and page else ''}{page}"
+        )
         return
 
 
@@ -112,5 +119,5 @@ else:
         ROOT / "playground" / "main.py",
         lifespan=lifespan,
         routes=api.routes(st.get_option("server.baseUrlPath")),
-        middleware=[Middleware(Guard)],
+        middleware=[Middleware(Guard, base=st.get_option("server.baseUrlPath"))],
     )

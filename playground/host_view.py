@@ -1,57 +1,38 @@
 """The page of the host: how many people are here, who is training, who waits, and a Stop for any run.
 
-It opens on the computer that serves, or with the token that `python -m playground serve` prints.
+It opens with the key that `python -m playground serve` prints.
 """
-
-import os
-import secrets
 
 import streamlit as st
 from streamlit.runtime import get_instance
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.messages import ConfigError
-from playground import hosts, run_actions, runs_list
+from playground import host_key, run_actions, runs_list
 from playground.i18n import _
 from playground.runs.launcher import launcher
 from playground.runs.store import Run, RunError
 from playground.text import plain
 
-KNOWN = "host.known"
 LOOK = 2.0  # seconds between two looks
 WIDTHS = [0.6, 1, 1.4, 3, 2, 1]
 MOST = 100  # rows
 
 
 def is_host() -> bool:
-    """From this computer, or with the token. It is taken out of the address, so that it stays off a projector."""
-    given = st.query_params.get("token")
-    if given is not None:
-        del st.query_params["token"]
-        if right(given, os.environ.get("PLAYGROUND_HOST_TOKEN", "")):
-            st.session_state[KNOWN] = True
-    return bool(st.session_state.get(KNOWN)) or at_this_computer()
-
-
-def right(given: str, token: str) -> bool:
-    """Takes as long for a wrong token as for a right one. Without a token, none is right."""
-    return bool(token) and secrets.compare_digest(given.encode(errors="replace"), token.encode())
-
-
-def at_this_computer() -> bool:
-    script = get_script_run_ctx()
-    client = get_instance().get_client(script.session_id) if script is not None else None
-    context = client.client_context if client is not None else None
-    return context is not None and hosts.is_here(context.headers, context.remote_ip)
+    """The browser that once came with the key of `serve` (see host_key)."""
+    return host_key.right(st.context.cookies.get(host_key.COOKIE))
 
 
 def refuse() -> None:
-    st.info(
-        _(
-            "This page is for the host. It opens on the computer that serves the class, or with the address that the command "
-            "serve prints in its terminal."
+    if host_key.served():
+        sentence = _(
+            "This page is for the host. It opens with the address that the command serve prints in its terminal."
         )
-    )
+    else:
+        sentence = _(
+            "This page is for the host of a class. Here is none: the command serve starts the app for a class."
+        )
+    st.info(sentence)
 
 
 def draw() -> None:

@@ -54,11 +54,3 @@ def hosts() -> Hosts:
 
     names = [os.environ.get("PLAYGROUND_HOSTS", ""), st.get_option("browser.serverAddress") or ""]
     return Hosts(st.get_option("server.address") or "0.0.0.0", ",".join(names).split(","))
-
-
-def is_here(headers: Iterable[tuple[str, str]], client: str | None) -> bool:
-    """Does the person sit at this computer? A proxy on it does not count: it hands on the visitor's name, or says so."""
-    pairs = [(name.lower(), value) for name, value in headers]
-    named = [hostname(value) for name, value in pairs if name == "host"]
-    relayed = any(name in ("forwarded", "via") or name.startswith("x-forwarded-") for name, _value in pairs)
-    return client in HERE and len(named) == 1 and named[0] in HERE and not relayed

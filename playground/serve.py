@@ -3,13 +3,14 @@
 import argparse
 import os
 import re
-import secrets
 import socket
 import sys
 from pathlib import Path
 
+from playground import host_key
 from playground.hosts import HERE, hostname
 from playground.i18n import _
+from playground.runs import store
 
 APP = Path(__file__).resolve().parents[1] / "streamlit_app.py"
 WILDCARDS = ("0.0.0.0", "::")
@@ -36,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--host", action="append", default=[], type=name, metavar="NAME",
         help=_("A further name of this computer that people may use in the address. May be given several times."),
     )  # fmt: skip
+    parser.add_argument("--no-browser", action="store_true", help=_("Do not open the page of the host in a browser."))
 
 
 def port(text: str) -> int:
@@ -70,16 +72,17 @@ def name(text: str) -> str:
 
 def serve(options: argparse.Namespace) -> int:
     """Say what to write on the blackboard, then run Streamlit in this process, to its end."""
-    token = os.environ.setdefault("PLAYGROUND_HOST_TOKEN", secrets.token_urlsafe(16))
+    token = os.environ.setdefault(host_key.VARIABLE, host_key.kept(store.root()))
     settings = {
         "PLAYGROUND_HOSTS": ",".join(options.host),
         "PLAYGROUND_SLOTS": options.slots,
         "PLAYGROUND_RUNS_PER_PERSON": options.runs_per_person,
         "PLAYGROUND_KEEP_DAYS": options.keep_days,
+        "PLAYGROUND_OPEN": "" if options.no_browser or not screen() else reach(options.address),
     }
     os.environ.update({name: str(value) for name, value in settings.items() if value})
     shown = options.host[0] if options.host else here(options.address)
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{options.port}"
+    url = f"http://{bracketed(shown)}:{options.port}"
     print(_("For the blackboard:  {url}").format(url=url))
     if shown not in HERE:
         print(_("Everybody in this network can open it, and see, stop and delete every run: there are no logins."))
@@ -96,6 +99,20 @@ def serve(options: argparse.Namespace) -> int:
         standalone_mode=False,
     )
     return 0
+
+
+def screen() -> bool:
+    """Is there one to open a browser on? Elsewhere Python would take a browser for terminals, and the terminal with it."""
+    return sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
+
+
+def reach(address: str) -> str:
+    """By which name the server's own computer reaches it."""
+    return "localhost" if address in WILDCARDS or address in HERE else bracketed(address)
+
+
+def bracketed(name: str) -> str:
+    return f"[{name}]" if ":" in name else name
 
 
 def here(address: str) -> str:

@@ -1,7 +1,11 @@
 """What a fault looks like in a real Chromium: the mark on a curve that broke off, and a table that offers no CSV of its own."""
 
 import os
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,3 +76,27 @@ def test_a_table_offers_no_csv_of_its_own(server: Server, page: Any, idle: Calla
     labels = " ".join(toolbar.nth(i).inner_html() for i in range(toolbar.count()))
     assert "Search" in labels  # the toolbar is there
     assert "CSV" not in labels
+
+
+def test_a_page_of_another_site_cannot_frame_the_app(server: Server, page: Any, tmp_path: Path) -> None:
+    """A frame over a foreign page could place its visitor's click on Train. Other port, other site."""
+    (tmp_path / "index.html").write_text(
+        f'<p>foreign</p><iframe src="{server.url}/" width="900" height="600"></iframe>'
+    )
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    foreign = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=foreign.serve_forever, daemon=True).start()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    try:
+        page.goto(f"http://127.0.0.1:{foreign.server_address[1]}/")
+        page.get_by_text("foreign").wait_for()
+        page.wait_for_timeout(1500)
+        framed = page.frames[1]
+        assert framed.locator("[data-testid=stApp]").count() == 0
+        assert any("frame-ancestors" in line for line in said), said
+    finally:
+        foreign.shutdown()
+        foreign.server_close()
+    page.goto(f"{server.url}/")  # by itself it opens
+    page.wait_for_selector(IDLE)

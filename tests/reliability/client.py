@@ -18,9 +18,12 @@ PACE = 0.2  # seconds between two questions of the board
 class Visitor:
     """One open page. After `open` and `press` the script has run to its end, and `elements` is what the page shows."""
 
-    def __init__(self, port: int, query: str = "", page: str = "", host: str = "127.0.0.1", person: str = "") -> None:
+    def __init__(
+        self, port: int, query: str = "", page: str = "", host: str = "127.0.0.1", person: str = "", key: str = ""
+    ) -> None:
         self.port, self.query, self.page = port, query.lstrip("?"), page
         self.host, self.person = host, person  # the name in the address bar; the cookie by which a browser is known
+        self.key = key  # the cookie that makes a host
         self.session = ""  # as the server calls it: a page that reconnects names it
         self.elements: dict[tuple[int, ...], Element] = {}
         self.navigation: list[str] = []  # the pages that its menu offers
@@ -45,7 +48,7 @@ class Visitor:
             host="127.0.0.1",
             subprotocols=protocols,  # type: ignore[arg-type]
             origin=f"http://{self.host}:{self.port}",  # type: ignore[arg-type]
-            additional_headers={"Cookie": f"playground_person={self.person}"} if self.person else None,
+            additional_headers={"Cookie": f"playground_person={self.person}; playground_host={self.key}"},
             max_size=2**26,
             ping_interval=None,
             open_timeout=60,  # as patient as every request

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import websockets
 
-from playground import api, hosts
+from playground import api, host_key
 from playground.hosts import Hosts
 from playground.runs import retention, store
 from playground.runs.store import Status
@@ -200,28 +200,39 @@ def test_runs_a_person(served: Class) -> None:
     run(press())
 
 
+def get(port: int, path: str, **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+    finally:
+        connection.close()
+
+
 def test_the_page_of_the_host(served: Class) -> None:
+    """Only the key opens it: no address does, since a proxy on this computer gives everybody this computer's."""
+
     async def visit() -> None:
         ann = Visitor(served.port, LONG, person="carol")
         await ann.open()
         await ann.press("Train")
-        for query, host, welcome in [
-            ("", "127.0.0.1", True),
+        for key, host, welcome in [
+            ("", "127.0.0.1", False),
+            ("", "localhost", False),
             ("", ME, False),
-            ("token=", ME, False),
-            (f"token={served.token[:-1]}", ME, False),
-            ("token=%C3%B6", ME, False),
-            (f"token={served.token}", ME, True),
+            (served.token[:-1], "127.0.0.1", False),
+            (served.token.swapcase(), ME, False),
+            (served.token, ME, True),
+            (served.token, "127.0.0.1", True),
         ]:
-            page = Visitor(served.port, query, "host", host)
+            page = Visitor(served.port, "", "host", host, key=key)
             await page.open()
-            assert ("This page is for the host." in page.text()) is not welcome, (query, host)
-            assert ("Training 1 / 1" in page.text()) is welcome, page.text()
-            assert (
-                (page.button("Stop") or page.button("■ Stop")) is not None if welcome else page.button("■ Stop") is None
-            )
-            assert "token" not in page.query
-            if (query, welcome) != ("", True) and welcome:
+            assert ("This page is for the host." in page.text()) is not welcome, (key, host)
+            assert ("Training 1 / 1" in page.text() or "Nobody trains now" in page.text()) is welcome, page.text()
+            if page.button("■ Stop"):
+                assert welcome
                 assert "Pages open 2" in page.text()
                 await page.press("■ Stop")
             assert page.exceptions == []
@@ -231,6 +242,96 @@ def test_the_page_of_the_host(served: Class) -> None:
         await ann.leave()
 
     run(visit())
+
+
+@pytest.mark.parametrize(
+    "query", ["token=", "token={short}", "token=%C3%B6", "token=x&token={key}x", "lang=en&token=x"]
+)
+def test_a_wrong_key_leaves_the_address_and_makes_nobody_a_host(served: Class, query: str) -> None:
+    answer = get(served.port, "/host?" + query.format(short=served.token[:-1], key=served.token))
+    assert (answer.status, answer.getheader("Set-Cookie")) == (303, None)
+    assert answer.getheader("Location") == ("/host?lang=en" if "lang" in query else "/host")
+
+
+def test_the_key_comes_once_and_stays_as_a_cookie(served: Class) -> None:
+    answer = get(served.port, f"/host?token={served.token}&lang=zh_CN")
+    assert (answer.status, answer.getheader("Location")) == (303, "/host?lang=zh_CN")
+    name, *rules = (answer.getheader("Set-Cookie") or "").split("; ")
+    assert name == f"playground_host={served.token}"
+    assert {"Path=/", "HttpOnly", "SameSite=Strict"} <= set(rules)
+    assert any(rule.startswith("Max-Age=") for rule in rules)  # a restart of the browser does not lose it
+    for elsewhere in ("//evil.example/host", "/x/host", "/api/runs/host", "/hosts"):
+        assert (
+            get(served.port, f"{elsewhere}?token={served.token}").getheader("Set-Cookie", "").count(served.token) == 0
+        )
+
+
+def test_the_key_outlives_the_server(tmp_path: Path) -> None:
+    """The cookie of yesterday opens the page today; nobody else on the computer may read the file."""
+    first = host_key.kept(tmp_path / "runs")
+    assert host_key.kept(tmp_path / "runs") == first
+    assert len(first) >= 20
+    file = tmp_path / "runs" / host_key.FILE
+    assert sys.platform == "win32" or file.stat().st_mode & 0o077 == 0
+    for damaged in (b"", b"short", b"\xff" * 30, b"x" * 10_000, b"a b" * 10):
+        file.write_bytes(damaged)
+        assert len(new := host_key.kept(tmp_path / "runs")) >= 20
+        assert host_key.kept(tmp_path / "runs") == new
+    assert host_key.kept(Path("/proc/none")) != host_key.kept(Path("/proc/none"))
+
+
+def test_alone_nobody_is_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(host_key.VARIABLE, raising=False)
+    assert not host_key.served()
+    assert not any(map(host_key.right, ("", None, "None", "x" * 22)))
+
+
+def test_serve_opens_the_browser_of_the_host_with_the_key(tmp_path: Path) -> None:
+    """A browser of five lines, which writes down where it was sent."""
+    browser, port = tmp_path / "browser", free_port()
+    browser.write_text(
+        f'#!/bin/sh\necho "$1" > {tmp_path}/opened.part && mv {tmp_path}/opened.part {tmp_path}/opened\n'
+    )
+    browser.chmod(0o755)
+    link = tmp_path / "bin" / "xdg-open"  # what Streamlit asks first on Linux
+    link.parent.mkdir()
+    link.symlink_to(browser)
+    environment = os.environ | {"PLAYGROUND_RUNS": str(tmp_path / "runs"), "BROWSER": str(browser), "LANGUAGE": "en"}
+    environment |= {"PATH": f"{link.parent}{os.pathsep}{os.environ['PATH']}"}
+    for options, opens in (["--no-browser"], False), ([], True):
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "playground", "serve", "--address=127.0.0.1", f"--port={port}", *options],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            until(lambda: answers(port), 60, 0.1)
+            if opens:
+                until((tmp_path / "opened").exists, 10, 0.1)
+                key = (tmp_path / "runs" / host_key.FILE).read_text()
+                assert (tmp_path / "opened").read_text().strip() == f"http://localhost:{port}/host?token={key}"
+            else:
+                time.sleep(1.0)
+                assert not (tmp_path / "opened").exists()
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/host", "/static/nothing.js", "/api/runs/x/live", "/_stcore/health", "/favicon.png"]
+)
+@pytest.mark.parametrize("name", [ME, "evil.example"])
+def test_every_answer_keeps_other_sites_out(served: Class, path: str, name: str) -> None:
+    """No frame of theirs holds the app, no referrer hands them the id of a run."""
+    answer = get(served.port, path, Host=name)
+    assert answer.getheader("Content-Security-Policy") == "frame-ancestors 'self'"
+    assert answer.getheader("X-Frame-Options") == "SAMEORIGIN"
+    assert answer.getheader("X-Content-Type-Options") == "nosniff"
+    assert answer.getheader("Referrer-Policy") == "same-origin"
 
 
 def test_the_page_of_the_host_is_in_no_menu(served: Class) -> None:
@@ -286,21 +387,6 @@ def test_nothing_is_removed_unless_it_was_asked_for(
 )
 def test_names_of_a_server(address: str, names: tuple[str, ...], host: str, ours: bool) -> None:
     assert (host in Hosts(address, names)) is ours
-
-
-@pytest.mark.parametrize(
-    ("host", "client", "more", "here"),
-    [
-        ("localhost:8501", "127.0.0.1", {}, True),
-        ("[::1]:8501", "::1", {}, True),
-        ("localhost:8501", "192.168.0.9", {}, False),
-        ("play.school", "127.0.0.1", {}, False),  # a proxy that hands the name on
-        ("localhost:8501", "127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}, False),
-        ("localhost:8501", None, {}, False),
-    ],
-)
-def test_who_sits_at_this_computer(host: str, client: str | None, more: dict[str, str], here: bool) -> None:
-    assert hosts.is_here([("Host", host), *more.items()], client) is here
 
 
 @pytest.mark.parametrize(
