@@ -40,7 +40,7 @@ def build(data: Mapping[str, Any]) -> RunConfig:
 def read(text: str | bytes) -> RunConfig:
     """JSON text -> RunConfig. Size and depth are checked before parsing; duplicate keys, NaN and Infinity are refused.
 
-    Raises ConfigError.
+    A run.json, which holds the settings under "config", is read, too. Raises ConfigError.
     """
     raw = text.encode() if isinstance(text, str) else text
     if len(raw) > MAX_JSON_BYTES:
@@ -83,7 +83,7 @@ def read(text: str | bytes) -> RunConfig:
     data = _plain(found, "", wrong)
     if wrong:
         raise ConfigError(wrong)
-    return build(data)
+    return build(data["config"] if data.keys() >= {"schema", "config"} and isinstance(data["config"], dict) else data)
 
 
 class _Pairs(list[tuple[str, Any]]):

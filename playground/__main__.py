@@ -1,6 +1,7 @@
 """`python -m playground train|resume|runs|export|import|delete`: the same runs, without a browser. `serve`: for a class."""
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -56,11 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except ConfigError as error:
         for problem in error.problems:
-            said = _(problem.template).format(**problem.values)
-            print(f"{problem.loc}: {said}" if problem.loc else said, file=sys.stderr)
+            said, place = _(problem.template).format(**problem.values), where(problem.loc, options)
+            print(f"{place}: {said}" if place else said, file=sys.stderr)
         return BAD_CONFIGURATION
     except PairsError as error:
-        print(f"task.pairs: {error.sentence}", file=sys.stderr)
+        print(f"{where('task.pairs', options)}: {error.sentence}", file=sys.stderr)
         return BAD_CONFIGURATION
     except store.RunError as error:
         print(_(error.template).format(**error.values), file=sys.stderr)
@@ -90,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     names = ", ".join(f"{slug(preset.name)} ({_(preset.name)})" for preset in PRESETS)
     start.add_argument("--preset", metavar="NAME", help=literal(_("Start from a preset: {names}.").format(names=names)))
     start.add_argument(
-        "--config", type=Path, metavar="FILE", help=_("Start from a JSON file, as in run.json under config.")
+        "--config", type=Path, metavar="FILE", help=_("Start from a JSON file: settings, or the run.json of a run.")
     )
     for section, model in SECTIONS.items():
         group = command_train.add_argument_group(section)
@@ -121,8 +122,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_field(group: Any, loc: str, field: FieldInfo) -> None:
     """One option for one field. Values are checked by the configuration, so that its sentences are the only ones."""
-    name = loc.partition(".")[2]
-    flags = NAMES.get(loc, ("--" + name.replace("_", "-"),))
+    flags = flags_of(loc)
     words = [_(field.description or "")]
     settings: dict[str, Any] = {"dest": loc, "default": None}
     if loc == "task.pairs":
@@ -143,6 +143,19 @@ def add_field(group: Any, loc: str, field: FieldInfo) -> None:
         )
         words.append(_("Default: {value}.").format(value=shown))
     group.add_argument(*flags, help=literal(" ".join(words)), **settings)
+
+
+def flags_of(loc: str) -> tuple[str, ...]:
+    """The options of a setting, the usual one first: "model.n_heads" -> ("--heads", "--n-heads")."""
+    return NAMES.get(loc, ("--" + loc.partition(".")[2].replace("_", "-"),))
+
+
+def where(loc: str, options: argparse.Namespace) -> str:
+    """What to change: the option of this setting, or its place in the file where that one says it."""
+    section, _dot, name = loc.partition(".")
+    from_file = getattr(options, "config", None) is not None and getattr(options, loc, None) is None
+    known = section in SECTIONS and name in SECTIONS[section].model_fields
+    return flags_of(loc)[0] if known and not from_file else loc
 
 
 def value(text: str) -> int | float | str:
@@ -176,7 +189,7 @@ def configuration(options: argparse.Namespace) -> RunConfig:
         for section, settings in chosen.settings.items():
             data[section] |= settings
     if options.config:
-        for section, settings in read(start_of(options.config, MAX_JSON_BYTES)).model_dump(mode="json").items():
+        for section, settings in read_config(options.config).model_dump(mode="json").items():
             data[section] |= settings
     for loc, given in vars(options).items():
         section, _dot, name = loc.partition(".")
@@ -185,6 +198,18 @@ def configuration(options: argparse.Namespace) -> RunConfig:
     if options.__dict__.get("task.pairs") and options.__dict__.get("task.name") is None:
         data["task"]["name"] = "pairs"
     return build(fit(data))
+
+
+def read_config(file: Path) -> RunConfig:
+    """Settings as JSON, or a run.json of any format up to this version's. Raises ConfigError, RunError, OSError."""
+    raw = start_of(file, MAX_JSON_BYTES)
+    try:
+        facts = json.loads(raw)
+    except (ValueError, RecursionError):
+        facts = None  # `read` says what is wrong
+    if isinstance(facts, dict) and type(facts.get("schema")) is int and facts["schema"] != store.SCHEMA:
+        raw = json.dumps(store.current(facts)).encode()
+    return read(raw)
 
 
 def start_of(file: Path, most: int) -> bytes:

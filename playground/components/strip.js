@@ -19,7 +19,7 @@ class Strip {
     const steps = live.steps ?? facts.steps, step = live.step ?? 0, running = state === "running";
     let text = labels.states[state] ?? state;
     if (state === "queued" && live.place) text += ` · ${fill(labels.place, { place: live.place })}`;
-    if (live.reason && !running) text += ` · ${live.reason}`;
+    if (live.reason && !(running && live.steps_per_s)) text += ` · ${live.reason}`;
     setText(this.find("state-text"), text);
     setAttr(this.find("state"), "data-state", state);
     setAttr(this.find("state"), "title", text);

@@ -17,6 +17,8 @@ from time import monotonic
 from types import ModuleType
 from typing import Any
 
+from filelock import FileLock
+
 from playground.i18n import N_
 from playground.runs import store
 from playground.runs.files import held, lock
@@ -24,12 +26,17 @@ from playground.runs.store import Run, Status
 
 SPARES = 2  # idle workers kept ready, where slots are free
 GIVE_UP = 3  # workers that died before they were ready: then no more are started unasked
+LOOK = 0.5  # seconds between two looks at what changes without a word: sleeping workers, what other servers did
 REMEMBERED = 1000  # owners whose last turn is known; who is forgotten counts as new, and is served first
 
 KILLED = N_(
     "The training process was killed, probably because memory ran out. Resume goes on from the last checkpoint."
 )
 DIED = N_("The training process ended unexpectedly (exit status {code}). Resume goes on from the last checkpoint.")
+ASLEEP = N_(
+    "The training process sleeps: the computer was put to sleep, or somebody halted the process. That time does not count. "
+    "It goes on when it wakes; Stop ends it."
+)
 CANNOT_START = N_("The training process cannot start (exit status {code}). The server's log says why.")
 
 
@@ -45,6 +52,8 @@ class Worker:
     paused: bool = False
     releasing: bool = False  # it was asked to give up the slot
     go_on: bool = False  # somebody wants the run to go on, should it end paused or stopped all the same
+    asleep: bool = False  # the system keeps it from running
+    stopped: bool = False  # it was killed because it slept while somebody pressed Stop
 
     def send(self, **message: str) -> None:
         with suppress(OSError, ValueError):  # it is dead: its reader thread takes care of that
@@ -75,6 +84,9 @@ class Launcher:
         self._stillborn = 0
         self._warm = self._closed = self._gathering = False
         self._server = ""
+        self._alive: FileLock | None = None  # held while this server has a queue
+        self._ending = threading.Event()
+        self._looking = False
         atexit.register(self.close)
 
     # What people ask
@@ -150,6 +162,8 @@ class Launcher:
             elif self._worker(run_id) or run.alive():
                 run.ask("pause")
                 self._forget_wish(run_id)
+            elif run.status().state == "queued":  # at another server, which sees that and drops it
+                self._mark(run, "paused")
 
     def step_to(self, run_id: str, target: int, owner: str = "") -> None:
         """Train up to this step and pause there."""
@@ -172,8 +186,14 @@ class Launcher:
             if self._worker(run_id) or run.alive():
                 run.ask("stop")
                 self._forget_wish(run_id)
-            elif self._drop(run_id) or run.status().state in ("paused", "queued", "interrupted"):
+                self._end_sleeping(run_id)
+            elif self._drop(run_id):
                 run.withdraw("pause", "step", "stop")
+                self._mark(run, "stopped")
+            elif (state := run.status().state) in ("paused", "queued", "interrupted"):
+                run.withdraw("pause", "step", "stop")
+                if state == "queued":  # at another server, which may start it this very moment
+                    run.ask("stop")
                 self._mark(run, "stopped")
 
     def set_lr(self, run_id: str, lr: float) -> None:
@@ -187,7 +207,9 @@ class Launcher:
         with self._lock:
             self._drop(run_id)
             self._forget_wish(run_id)
-        return store.delete(run_id)
+        deleted = store.delete(run_id)
+        self._end_sleeping(run_id)
+        return deleted
 
     # What people see
 
@@ -198,8 +220,8 @@ class Launcher:
 
     @property
     def training(self) -> int:
-        """How many slots are taken."""
-        return sum(worker.run is not None for worker in self._workers)
+        """How many slots are taken. Who sleeps takes none: when it wakes there is one more at work, until one of them ends."""
+        return sum(worker.run is not None and not worker.asleep for worker in self._workers)
 
     def place(self, run_id: str) -> int | None:
         """The place in the queue, 1 is next; None for a run that does not wait."""
@@ -229,6 +251,7 @@ class Launcher:
             if self._closed:
                 return
             self._closed = True
+            self._ending.set()
             workers = list(self._workers)
         atexit.unregister(self.close)
         for worker in workers:
@@ -242,7 +265,7 @@ class Launcher:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
-        if self._server:
+        if self._alive is not None:
             self._alive.release()
             with suppress(OSError):
                 Path(self._alive.lock_file).unlink()
@@ -286,14 +309,14 @@ class Launcher:
             return
         while self._waiting and self.training < self.slots:
             entry = next(e for e in self._waiting if e.run.id == self._fair()[0])
-            if not entry.run.path.is_dir():
+            if not self._still_ours(entry.run):
                 self._drop(entry.run.id)
                 continue
             idle = [worker for worker in self._workers if worker.run is None]
             worker = next((w for w in idle if w.ready), None) or (idle[0] if idle else self._start())
             self._drop(entry.run.id)  # only now: where no process can be started, the run keeps its place
             worker.run, worker.owner = entry.run, entry.owner
-            worker.started = worker.paused = worker.releasing = worker.go_on = False
+            worker.started = worker.paused = worker.releasing = worker.go_on = worker.asleep = False
             self._turns += 1
             self._served.pop(entry.owner, None)
             self._served[entry.owner] = self._turns
@@ -313,6 +336,11 @@ class Launcher:
         # One after the other: two that load torch at once are each ready later.
         if self._warm and len(idle) < wanted and all(w.ready for w in idle) and self._stillborn < GIVE_UP:
             self._start()
+
+    def _still_ours(self, run: Run) -> bool:
+        """It may have been deleted, or stopped, paused or taken over at another server, since it came into this queue."""
+        status = run.written_status()
+        return run.path.is_dir() and (status.state, status.server) == ("queued", self._server)
 
     def _drop(self, run_id: str) -> bool:
         """Out of the queue. Was it there?"""
@@ -336,8 +364,42 @@ class Launcher:
         )
         worker = Worker(process)
         self._workers.append(worker)
+        if not self._looking:
+            self._looking = True
+            threading.Thread(target=self._look_around, daemon=True, name="look around").start()
         threading.Thread(target=self._follow, args=(worker,), daemon=True, name="follow worker").start()
         return worker
+
+    def _look_around(self) -> None:
+        """See what nobody tells: a worker that sleeps, a folder of runs made anew, a queue that another server changed."""
+        while not self._ending.wait(LOOK):
+            with suppress(OSError), self._lock:  # a disk that refuses must not end this thread
+                for worker in self._workers:
+                    self._see_sleep(worker)
+                if self._server:
+                    self._name()
+                for entry in self._waiting:
+                    if not self._still_ours(entry.run):
+                        self._drop(entry.run.id)
+                self._pump()
+
+    def _see_sleep(self, worker: Worker) -> None:
+        """It cannot say so itself, so its status file is written for it; when it wakes it writes its own again."""
+        asleep = worker.run is not None and halted(worker.process.pid)
+        if asleep and worker.run is not None:
+            if not worker.run.path.is_dir() or (worker.run.path / "control" / "stop").exists():
+                worker.stopped = True
+                worker.process.kill()
+            elif (status := worker.run.written_status()).state == "running" and status.template != ASLEEP:
+                worker.run.set_status(replace(status, template=ASLEEP, values={}, steps_per_s=None))
+        worker.asleep = asleep
+
+    def _end_sleeping(self, run_id: str) -> None:
+        """Who sleeps hears no Stop. What it saved stays."""
+        worker = self._worker(run_id)
+        if worker is not None and halted(worker.process.pid):
+            worker.stopped = True
+            worker.process.kill()
 
     def _follow(self, worker: Worker) -> None:
         """Read what a worker says until it is dead."""
@@ -408,6 +470,11 @@ class Launcher:
             if dead_before or (left_in_a_long_step and self._wanted(run)):
                 with suppress(OSError):
                     self._enqueue(run, worker.owner)
+            elif status.state in ("queued", "running", "paused") and worker.stopped:
+                with suppress(OSError):
+                    saved = max(run.resumable_steps(), default=0)
+                    run.set_status(Status("stopped", saved, None, status.seconds))
+                    run.withdraw("pause", "step", "stop")
             elif status.state in ("queued", "running"):
                 template, state = DIED, "interrupted"
                 if not worker.ready:
@@ -441,16 +508,31 @@ class Launcher:
 
     def _name(self) -> str:
         """This server's name on the runs in its queue. Whoever finds its lock free knows that the queue is gone."""
+        if self._alive is not None and not Path(self._alive.lock_file).exists():  # the folder of runs was made anew
+            self._alive.release()
+            self._alive, self._server = None, ""
         if not self._server:
             name, folder = secrets.token_hex(8), store.root()
+            folder.mkdir(parents=True, exist_ok=True)
             store.sweep()
             for old in folder.glob(".server-*.lock"):
                 if not held(old):
                     old.unlink(missing_ok=True)
-            self._alive = lock(store.server_lock(folder, name))
-            self._alive.acquire()
-            self._server = name
+            mine = lock(store.server_lock(folder, name))
+            mine.acquire()
+            self._alive, self._server = mine, name
+            for entry in self._waiting:  # what still is there waits at this server all the same
+                if (status := entry.run.written_status()).state == "queued":
+                    entry.run.set_status(replace(status, server=name))
         return self._server
+
+
+def halted(pid: int) -> bool:
+    """Does the system keep this process from running, as after SIGSTOP? Linux says so; elsewhere it counts as working."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
 
 
 def _number(variable: str) -> int:

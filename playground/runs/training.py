@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, process_time, sleep
 from typing import BinaryIO
 
 import torch
@@ -27,6 +27,7 @@ from playground.runs.store import Run, Status
 
 POLL = 0.02  # seconds between two looks at the control folder
 STATUS_EVERY = 0.25
+SLEEP, AWAKE = 3.0, 0.05  # who was away so many seconds, and computed less than this share of them, slept
 PATIENCE = 1.4  # seconds that a step, or a save, may still take once it is time to leave
 
 DIVERGED = N_(
@@ -39,6 +40,9 @@ DISK_FULL = N_("The disk is full. Free some space, then resume.")
 NO_PERMISSION = N_("The run folder may not be written to. Change its permissions, then resume.")
 STORAGE = N_("Writing to the run folder failed: {error}.")
 ERROR = N_("Training ended with an error: {error}.")
+SLEPT = N_(
+    "The training process got no time to compute for {seconds} s (asleep, or the computer was busy): not counted."
+)
 SERVER_LEFT = N_("The app was closed. Resume goes on from step {step}.")
 
 
@@ -164,7 +168,7 @@ class Training:
             return self._loop()
 
     def _loop(self) -> str:
-        trainer, self.clock = self.trainer, monotonic()
+        trainer, self.clock, self.computed = self.trainer, monotonic(), process_time()
         while True:
             now = self._tick()
             if now >= self.next_poll:
@@ -205,11 +209,16 @@ class Training:
                 self._show("running")
 
     def _tick(self) -> float:
-        """Count the time since the last look at the clock as training, unless the run is paused. Returns now."""
-        now = monotonic()
-        if not self.paused:
-            self.seconds += now - self.clock
-        self.clock = now
+        """Count the time since the last look at the clock as training, unless the run is paused or slept. Returns now."""
+        now, computed = monotonic(), process_time()
+        gap, worked = now - self.clock, computed - self.computed
+        self.clock, self.computed = now, computed
+        if not self.paused and gap > SLEEP and worked < AWAKE * gap:
+            self.status = replace(self.status, template=SLEPT, values={"seconds": round(gap)})
+            self.seconds, self.next_status = self.seconds + worked, 0.0
+            self.recent.clear()
+        elif not self.paused:
+            self.seconds += gap
         return now
 
     def _pause(self) -> None:

@@ -26,6 +26,8 @@ class Pretended(Launcher):
 
 
 class Silent:
+    pid = 0  # no process
+
     def __init__(self) -> None:
         self.stdin, self.heard = self, []  # type: ignore[var-annotated]
 

@@ -12,10 +12,19 @@ import pytest
 
 from core.config import ModelConfig, RunConfig, TaskConfig, TrainConfig
 from core.messages import ConfigError
-from core.read import build
+from core.read import build, read
 from playground import __main__ as cli
 from playground.runs import store
-from tests.playground.small import one_thread, same_bits, steps_shown, trained, until, weights_after, weights_on_disk
+from tests.playground.small import (
+    config,
+    one_thread,
+    same_bits,
+    steps_shown,
+    trained,
+    until,
+    weights_after,
+    weights_on_disk,
+)
 
 TINY = [
     "--d-model",
@@ -127,8 +136,41 @@ def test_a_bad_configuration_is_refused_with_the_sentences_of_the_form(
     with pytest.raises(ConfigError) as error:
         build(data)
     assert run_cli("train", *words.split()) == 2
-    assert capsys.readouterr().err.splitlines() == [str(problem) for problem in error.value.problems]
+    said = [f"{cli.flags_of(problem.loc)[0]}: {problem.sentence}" for problem in error.value.problems]
+    assert capsys.readouterr().err.splitlines() == said  # the option, which is what the person typed
+    assert all(line.startswith("--") for line in said)
     assert not list(runs.iterdir())
+
+
+def test_a_fault_is_said_where_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An option by its name, also where it overrules a file; what the file says, by its place there."""
+    file = tmp_path / "config.json"
+    file.write_text('{"model": {"n_heads": 5}, "train": {"lr": 0}}')
+    assert run_cli("train", "--config", str(file)) == 2
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["model.n_heads", "train.lr"]
+    assert run_cli("train", "--config", str(file), "--heads", "7") == 2
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["--heads", "train.lr"]
+    assert run_cli("train", "--heads", "7") == 2
+    assert capsys.readouterr().err.startswith("--heads: d_model 64 cannot be split into 7 equal heads.")
+    file.write_text("just one column\n")
+    assert run_cli("train", "--pairs", str(file)) == 2
+    assert capsys.readouterr().err.startswith("--pairs: ")
+
+
+def test_settings_come_from_a_run_json_too(tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = store.create(config(7, lr=0.02, seed=5))
+    path = made.path / "run.json"
+    assert read(path.read_bytes()) == made.config
+    assert configured("--config", str(path), "--seed", "6") == made.config.model_copy(
+        update={"train": made.config.train.model_copy(update={"seed": 6})}
+    )
+    facts = json.loads(path.read_text())
+    (tmp_path / "bad.json").write_text(json.dumps(facts | {"config": {"model": {"n_heads": 0}}}))
+    assert run_cli("train", "--config", str(tmp_path / "bad.json")) == 2
+    assert capsys.readouterr().err.startswith("model.n_heads: ")
+    (tmp_path / "newer.json").write_text(json.dumps(facts | {"schema": 99}))
+    assert run_cli("train", "--config", str(tmp_path / "newer.json")) == 1
+    assert "newer version" in capsys.readouterr().err
 
 
 def test_what_is_no_file_and_no_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

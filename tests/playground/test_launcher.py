@@ -1,6 +1,7 @@
 """Slots and the queue with pretended workers, the commands with real ones."""
 
 import itertools
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,3 +279,42 @@ def test_a_copied_folder_goes_on_where_it_stood(crew: Launcher) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
     assert crew.resume(run.id)
     until(lambda: run.status().state == "finished")
+
+
+def test_a_stop_at_one_server_is_seen_at_the_other(pretended: Pretended, runs: Path) -> None:
+    """FAULTS 41: two servers on one folder. What waits at A and is stopped, paused or resumed at B is not trained by A."""
+    other = Pretended(slots=1)
+    try:
+        hog, hog_too, stopped, paused, moved = (store.create(config()) for _ in range(5))
+        for run in (hog, hog_too, stopped, paused, moved):
+            assert pretended.submit(run.id, run.id)
+        assert pretended.busy() == {hog.id, hog_too.id}
+        other.stop(stopped.id)
+        other.pause(paused.id)
+        other.submit(moved.id)
+        assert (stopped.status().state, paused.status().state) == ("stopped", "paused")
+        assert other.busy() == {moved.id}
+        pretended.says(hog, end="finished")
+        assert pretended.busy() == {hog_too.id}
+        assert pretended.waiting == 0
+    finally:
+        other.close()
+
+
+def test_a_folder_of_runs_made_anew_under_a_living_server(pretended: Pretended, runs: Path) -> None:
+    """The lock that says "my queue lives" went with the folder: without a new one, what waits would look interrupted."""
+    hogs = [store.create(config()) for _ in range(2)]
+    for hog in hogs:
+        pretended.submit(hog.id, "ann")
+    shutil.rmtree(runs)
+    first, second = store.create(config()), store.create(config())
+    pretended.submit(first.id, "bob")
+    pretended.submit(second.id, "cem")
+    assert [run.status().state for run in (first, second)] == ["queued", "queued"]
+    for lock_file in runs.glob(".server-*.lock"):  # somebody tidies up
+        lock_file.unlink()
+    third = store.create(config())
+    pretended.submit(third.id, "dan")
+    assert {run.status().state for run in (first, second, third)} == {"queued"}
+    pretended.says(hogs[0], end=None)
+    assert len(pretended.busy()) == 2

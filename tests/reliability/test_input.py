@@ -92,10 +92,11 @@ def test_the_same_sentences_from_form_url_json_and_command_line(
         read(json.dumps(data))
     assert {problem.loc: problem.sentence for problem in refused.value.problems} == expected
     (tmp_path / "config.json").write_text(json.dumps(data))
-    for arguments in (["--config", str(tmp_path / "config.json")], words(data)):
+    by_option = {cli.flags_of(loc)[0]: sentence for loc, sentence in expected.items()}
+    for arguments, said_so in ((["--config", str(tmp_path / "config.json")], expected), (words(data), by_option)):
         assert cli.main(["train", *arguments]) == 2
         lines = capsys.readouterr().err.splitlines()
-        assert dict(text.split(": ", 1) for text in lines) == expected
+        assert dict(text.split(": ", 1) for text in lines) == said_so
     # What the form writes at each field, and the page where the address asks for it
     form = draft.settings(RunConfig())
     for part, values in data.items():
@@ -172,7 +173,7 @@ def test_a_csv_of_5_gb_is_refused_without_reading_it(tmp_path: Path, capsys: pyt
     start = time.perf_counter()
     assert cli.main(["train", "--pairs", str(tmp_path / "pairs.csv")]) == 2
     assert time.perf_counter() - start < 3.0
-    assert capsys.readouterr().err == "task.pairs: The file is larger than 1000000 bytes.\n"
+    assert capsys.readouterr().err == "--pairs: The file is larger than 1000000 bytes.\n"
 
 
 @pytest.mark.parametrize("name", ["5 MB", "very deep", "deep"])

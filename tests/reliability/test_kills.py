@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -249,3 +250,55 @@ def test_closing_the_launcher_saves_everything() -> None:
     assert run.status().state == "interrupted"
     assert run.resumable_steps() == [run.status().step]
     assert not crew.submit(run.id, "ann")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says that a process is halted")
+def test_a_worker_that_sleeps_is_shown_not_counted_and_stoppable(crew: Launcher) -> None:
+    """A closed lid, a SIGSTOP: it says so, the time is no training time, the queue goes on, Stop reaches it."""
+    run, waiting = store.create(config(100_000)), store.create(config(30))
+    crew.submit(run.id, "ann")
+    until(lambda: len(run.log().steps) > 5, 60)
+    worker = crew._worker(run.id)
+    assert worker is not None
+    before = run.status().seconds
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    try:
+        until(lambda: "sleeps" in run.status().reason, 5)
+        assert run.status().state == "running"
+        crew.submit(waiting.id, "bob")  # its slot is free meanwhile
+        until(lambda: waiting.status().state == "finished", 60)
+        time.sleep(4.0)
+    finally:
+        os.kill(worker.process.pid, signal.SIGCONT)
+    shown = len(run.log().steps)
+    until(lambda: len(run.log().steps) > shown + 5, 60)
+    until(lambda: "got no time to compute" in run.status().reason, 5)
+    assert run.status().seconds < before + 4.0
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    until(lambda: "sleeps" in run.status().reason, 5)
+    shown = len(run.log().steps)
+    crew.stop(run.id)
+    assert until(lambda: run.status().state == "stopped", 5) < 2.0
+    assert not exists(worker.process.pid)
+    assert len(run.log().steps) >= shown  # what was shown stays
+    again = store.create(config(10))
+    crew.submit(again.id, "bob")
+    until(lambda: again.status().state == "finished", 60)
+    assert crew.resume(run.id, "ann")
+    until(lambda: len(run.log().steps) > shown, 60)
+    crew.stop(run.id)
+    until(lambda: run.status().state == "stopped", 20)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says that a process is halted")
+def test_deleting_the_run_of_a_worker_that_sleeps_frees_its_slot(crew: Launcher) -> None:
+    run, waiting = store.create(config(100_000)), store.create(config(10))
+    crew.submit(run.id, "ann")
+    until(lambda: len(run.log().steps) > 5, 60)
+    worker = crew._worker(run.id)
+    assert worker is not None
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    crew.submit(waiting.id, "bob")
+    assert crew.delete(run.id)
+    until(lambda: not exists(worker.process.pid), 5)
+    until(lambda: waiting.status().state == "finished", 60)
