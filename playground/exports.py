@@ -5,8 +5,9 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from playground.history import METRICS, history
+from playground.history import METRICS
 from playground.runs import store
+from playground.runs.log import each
 from playground.runs.store import Run
 
 
@@ -26,8 +27,11 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def metrics_csv(run: Run) -> str:
-    frame = history(run.metrics())
-    return csv_text(METRICS, frame.astype(object).where(frame.notna(), None).itertuples(index=False))
+    """All records, also those of a run so long that the pages draw only a part of them. Raises OSError."""
+    try:
+        return csv_text(METRICS, ([record[name] for name in METRICS] for record in each(run.path / "metrics.jsonl")))
+    except FileNotFoundError:
+        return csv_text(METRICS, ())
 
 
 def zipped(run: Run) -> bytes:
