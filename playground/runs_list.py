@@ -1,6 +1,6 @@
 """The list of runs: which, in what order, and what a row says. Cheap, so that ten thousand of them list within a second."""
 
-import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from core.tasks import TASKS
 from playground import differences, look, pick
 from playground.i18n import N_, _, language
 from playground.runs import store
+from playground.runs.log import TAIL, last_exact_match
 from playground.runs.store import Label, Run, Status
 
 PAGE_SIZE = 100
 MOST_COMPARED = 8
 PIN = "★"
-TAIL = 2**14  # bytes read from the end of a metrics file; holds about 90 records
 # A sign beside each word: nobody has to tell states by a colour.
 STATES = {
     "draft": ("✎", N_("draft")),
@@ -131,29 +131,6 @@ def unique(names: Sequence[str]) -> list[str]:
             shown = f"{name} ({n})"
         found.append(shown)
     return found
-
-
-def last_exact_match(path: Path) -> float | None:
-    """The newest exact match in a metrics file, from its end: the file itself may hold a million lines."""
-    size = TAIL
-    try:
-        with path.open("rb") as file:
-            length = file.seek(0, os.SEEK_END)
-            while True:
-                file.seek(max(0, length - size))
-                for line in reversed(file.read(size).split(b"\n")):
-                    if b'"exact_match":' in line and b'"exact_match":null' not in line and line.endswith(b"}"):
-                        try:
-                            value = json.loads(line)["exact_match"]
-                        except (ValueError, KeyError, TypeError):
-                            continue  # a damaged line, or one that the window cuts
-                        if isinstance(value, (int, float)):
-                            return float(value)
-                if size >= min(length, TAIL * 256):
-                    return None
-                size *= 16
-    except OSError:
-        return None
 
 
 # What was read from a run's small files, kept until the file changes. Bounded by starting anew.

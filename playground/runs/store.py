@@ -50,6 +50,7 @@ ACTIVE = ("queued", "running", "paused")
 ENDED = ("finished", "stopped", "failed", "interrupted")
 
 UNREADABLE = N_("Its run.json cannot be read.")
+PARTLY = N_("Damaged, and left out as far as it is: {files}.")
 NEWER = N_("It was made by a newer version of Transformer Playground (format {schema}; this version reads {known}).")
 
 
