@@ -343,8 +343,8 @@ def list_runs(options: argparse.Namespace) -> int:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     if len(runs) > len(shown):
         print(_("… and {n} more; --all shows them.").format(n=len(runs) - len(shown)))
-    for name, error in bad.items():
-        print(f"{name}: {_(error.template).format(**error.values)}", file=sys.stderr)
+    for name, why in bad.items():
+        print(f"{name}: {_(why.template).format(**why.values)}", file=sys.stderr)
     return 0
 
 
@@ -367,8 +367,7 @@ def import_(options: argparse.Namespace) -> int:
 
 
 def delete(options: argparse.Namespace) -> int:
-    bad = options.run in store.unreadable()  # one that cannot be read can still be got rid of, by its whole id
-    run = Run(store.root() / options.run) if bad else wanted(options.run)
+    run = store.folder_of(options.run) or wanted(options.run)  # one that cannot be read goes by its whole id
     if run.is_sample:
         print(_("The sample run belongs to the app and cannot be deleted."), file=sys.stderr)
         return FAILED

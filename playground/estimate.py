@@ -63,4 +63,3 @@ def size(n: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{value:.3g} {unit}"
-

@@ -3,6 +3,7 @@
 It opens on the computer that serves, or with the token that `python -m playground serve` prints.
 """
 
+import logging
 import os
 import secrets
 
@@ -10,11 +11,10 @@ import streamlit as st
 from streamlit.runtime import get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from core.messages import ConfigError
 from playground import hosts, run_actions, runs_list
 from playground.i18n import _
 from playground.runs.launcher import launcher
-from playground.runs.store import Run, RunError
+from playground.runs.store import Run
 from playground.text import plain
 
 KNOWN = "host.known"
@@ -79,8 +79,8 @@ def overview() -> None:
     for run, owner in runs[:MOST]:
         try:
             row(run, owner)
-        except (RunError, ConfigError):  # deleted between two looks
-            continue
+        except Exception:  # deleted between two looks, most likely; the other rows stand
+            logging.getLogger(__name__).info("run %s cannot be listed", run.id, exc_info=True)
     if len(runs) > MOST:
         st.caption(_("… and {n} more.").format(n=len(runs) - MOST))
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from core.tasks import TASKS
 from playground import differences, look, pick
 from playground.i18n import N_, _, language
 from playground.runs import store
-from playground.runs.log import TAIL, last_exact_match
+from playground.runs.log import last_exact_match
 from playground.runs.store import Label, Run, Status
 
 PAGE_SIZE = 100
@@ -92,8 +92,42 @@ def row(run: Run) -> Row:
     return Row(run, _label(run), run.status(), last_exact_match(run.path / "metrics.jsonl"))
 
 
+def rows(runs: Iterable[Run | None]) -> list[Row]:
+    """A row for each run that is still there. One that cannot be drawn is left out and logged; the others stand."""
+    found = []
+    for run in filter(None, runs):
+        try:
+            made = row(run)
+            made.cells()
+        except Exception:
+            if run.path.is_dir():  # not one that was deleted just now
+                logging.getLogger(__name__).exception("run %s cannot be listed", run.id)
+            continue
+        found.append(made)
+    return found
+
+
 def table(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame([row.cells() for row in rows])
+
+
+def damage(run: Run) -> list[str]:
+    """`Run.damage`, looked for again when one of the files changes."""
+    marks: list[int] = []
+    for name in ("status.json", "label.json", "probe.json"):
+        try:
+            stat = os.lstat(run.path / name)
+        except OSError:
+            marks += (0, 0)
+        else:
+            marks += (stat.st_mtime_ns, stat.st_size)
+    known = _damaged.get(run.path)
+    if known is None or known[0] != marks:
+        try:
+            known = _keep(_damaged, run.path, (marks, run.damage()))
+        except store.RunError:
+            return []
+    return known[1]
 
 
 def interrupted(runs: Sequence[Run]) -> list[Run]:
@@ -137,6 +171,7 @@ def unique(names: Sequence[str]) -> list[str]:
 _labels: dict[Path, tuple[int, Label]] = {}
 _states: dict[Path, tuple[int, str]] = {}
 _texts: dict[tuple[Path, str], tuple[Label, str]] = {}
+_damaged: dict[Path, tuple[list[int], list[str]]] = {}
 _KEPT = 20_000
 K = TypeVar("K")
 V = TypeVar("V")
@@ -173,7 +208,10 @@ def _searched(run: Run, label: Label, spoken: str) -> str:
     key = run.path, spoken
     known = _texts.get(key)
     if known is None or known[0] is not label:
-        config = run.config
+        try:
+            config = run.config
+        except store.RunError:  # changed or deleted between two looks
+            return ""
         parts = (label.name, label.notes, *label.tags, config.task.name, _(TASKS[config.task.name].title))
         kind = f"sample {_('Sample run')}" if run.is_sample else ""
         text = " ".join((*parts, kind, differences.sentence(differences.from_default(config)))).casefold()

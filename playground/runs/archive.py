@@ -223,7 +223,7 @@ def _import(file: IO[bytes], owner: str, limited: bool) -> Run:
     run = Run(store.root() / store.new_id())
     making = run.path.with_name(f".new-{run.id}")
     try:
-        with _judged(), zipfile.ZipFile(_Source(file)) as zipped:  # type: ignore[call-overload]
+        with _judged(), zipfile.ZipFile(_Source(file)) as zipped:
             members = _members(zipped, limited)
             small = {name: _object(zipped, members, name) for name in SMALL}
             config = read(_config(_object(zipped, members, "run.json")))

@@ -305,6 +305,14 @@ def find(run_id: object) -> Run | None:
     return run
 
 
+def folder_of(run_id: object) -> Run | None:
+    """The folder of a person's run, readable or not: for those who want to be rid of it."""
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id) or run_id.startswith("sample-"):
+        return None
+    run = Run(root() / run_id)
+    return run if run.path.is_dir() else None
+
+
 def list_runs() -> list[Run]:
     """Every run that can be read, newest first, then the samples."""
     runs, _ = _list()
@@ -388,12 +396,15 @@ def status_of(data: dict[str, Any]) -> tuple[Status | None, bool]:
     except (Damaged, TypeError):  # a list is in no tuple, but a dict cannot even be looked for
         return None, False
     whole = True
-    for name, most in (("steps_per_s", bounds.SPEED), ("seconds", bounds.SECONDS)):
-        try:
-            if data.get(name) is not None:
-                status = replace(status, **{name: bounds.real(data[name], 0, most)})
-        except Damaged:
-            whole = False
+    try:
+        if data.get("steps_per_s") is not None:
+            status = replace(status, steps_per_s=bounds.real(data["steps_per_s"], 0, bounds.SPEED))
+    except Damaged:
+        whole = False
+    try:
+        status = replace(status, seconds=bounds.real(data.get("seconds") or 0.0, 0, bounds.SECONDS))
+    except Damaged:
+        whole = False
     template, values, server = data.get("template") or "", data.get("values") or {}, data.get("server") or ""
     if isinstance(server, str) and (not server or SERVER.fullmatch(server)):
         status = replace(status, server=server)
