@@ -7,9 +7,10 @@ run a page without it on the first request after a start.
 import asyncio
 import ctypes
 import gc
+import logging
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -40,7 +41,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     torch.set_num_threads(1)  # the server only looks; a second thread waits for the cores that training uses
     gc.collect()
     gc.freeze()  # what is loaded by now stays: no need to search it for garbage
-    beside = [asyncio.create_task(tidy()), asyncio.create_task(sweep())]
+    beside = [asyncio.create_task(going(task)) for task in (tidy, sweep)]
     if not st.get_option("server.headless"):
         beside.append(asyncio.create_task(open_browser("localhost")))
     elif name := os.environ.get("PLAYGROUND_OPEN"):  # `serve`: its host's browser, with the key
@@ -68,22 +69,34 @@ def few_heaps() -> None:
         options.mallopt(-1, 8 * 2**20)  # M_TRIM_THRESHOLD, bytes
 
 
-async def tidy() -> None:
-    """Now and every day: remove old runs, where the host asked for it."""
-    from playground.runs import retention
+async def going(task: Callable[[], Awaitable[float]]) -> None:
+    """Do it, again and again: it says in how many seconds. What goes wrong is logged, and it goes on."""
+    while True:
+        wait = 60.0
+        try:
+            wait = await task()
+        except Exception:
+            logging.getLogger("playground").exception("%s failed; it is tried again", getattr(task, "__name__", task))
+        await asyncio.sleep(wait)
 
-    while (days := retention.keep_days()) is not None:
+
+async def tidy() -> float:
+    """Now and every day: remove old runs, where the host asked for it, and what killed processes left."""
+    from playground.runs import archive, retention
+
+    await asyncio.to_thread(archive.sweep)
+    if (days := retention.keep_days()) is not None:
         await asyncio.to_thread(retention.remove_old, days)
-        await asyncio.sleep(retention.DAY)
+    return retention.DAY
 
 
-async def sweep() -> None:
+async def sweep() -> float:
     """A page that was closed leaves an event loop in a circle of objects, with three file handles. Since Streamlit no longer
     collects garbage after every run of a script (config.toml), somebody has to: 2 to 17 ms with thirty pages open.
     """
-    while True:
-        await asyncio.sleep(10)
-        gc.collect()
+    await asyncio.sleep(10)
+    gc.collect()
+    return 0.0
 
 
 async def open_browser(name: str, page: str = "") -> None:
@@ -114,10 +127,11 @@ else:
 
     from playground import api
     from playground.guard import Guard
+    from playground.uploads import Uploads
 
     app = st.App(
         ROOT / "playground" / "main.py",
         lifespan=lifespan,
         routes=api.routes(st.get_option("server.baseUrlPath")),
-        middleware=[Middleware(Guard, base=st.get_option("server.baseUrlPath"))],
+        middleware=[Middleware(Guard, base=st.get_option("server.baseUrlPath")), Middleware(Uploads)],
     )

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from core.config import ModelConfig, RunConfig
+from core.files import open_plain
 from core.model import Transformer, parameter_counts
 from core.train import TrainingState
 
@@ -87,6 +88,11 @@ def load_weights(path: Path, config: ModelConfig) -> Transformer:
     return model.eval()
 
 
+def check_weights(path: Path, config: ModelConfig) -> None:
+    """Are these the weights of such a model? As `load_weights`, without building the model. Raises CheckpointError."""
+    read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()))
+
+
 def save_state(path: Path, state: TrainingState) -> None:
     """Publish a training state. Raises OSError."""
     tensors = {f"weights/{name}": value for name, value in state.weights.items()}
@@ -104,6 +110,8 @@ def load_state(path: Path, run: RunConfig) -> TrainingState:
     }
     tensors, remarks = read_tensors(path, expected, 13 * sum(parameter_counts(run.model).values()), optional=moments)
     try:
+        if len(remarks["step"]) > 20 or len(remarks["lr"]) > 40:
+            raise ValueError
         step, lr = int(remarks["step"]), float(remarks["lr"])
     except (KeyError, ValueError):
         raise CheckpointError(template="The training state does not say its step.") from None
@@ -137,11 +145,11 @@ def read_tensors(
     allowed = expected | (optional or {})
     most = 4096 + sum(200 + len(name) for name in allowed)  # bytes that describe them: about 100 a tensor
     try:
-        length = path.stat().st_size
-        if length > size + most + 8:
-            raise CheckpointError(template="The file is larger than these weights can be.")
-        with path.open("rb") as file:
-            first = file.read(8)
+        with open_plain(path) as opened:  # a pipe would let us wait for ever
+            length = os.fstat(opened.fileno()).st_size
+            if length > size + most + 8:
+                raise CheckpointError(template="The file is larger than these weights can be.")
+            first = opened.read(8)
         if len(first) < 8 or struct.unpack("<Q", first)[0] > min(most, length - 8):
             raise CheckpointError(template="This is not a whole safetensors file.")
         with safe_open(path, framework="pt") as file:

@@ -18,10 +18,10 @@ if all(run.is_sample for run in runs):
     )
 runs_view.ticked()
 ticked = runs_view.choose(runs, search)
-runs_view.broken_folders(runs)
+runs_view.broken_folders(runs, run_actions.delete_folder_button)
 if not ticked:
     st.caption(_("Tick a run on the left edge of the table to look after it, or two to eight to compare them."))
-chosen = [runs_list.row(run) for run_id in ticked or [in_view.id] if (run := store.find(run_id))]
+chosen = runs_list.rows(map(store.find, ticked or [in_view.id]))
 left, right = st.columns([2, 5], gap="large") if len(chosen) == 1 else (None, st.container())
 if left:
     with left:

@@ -1,6 +1,7 @@
 """`python -m playground train|resume|runs|export|import|delete`: the same runs, without a browser. `serve`: for a class."""
 
 import argparse
+import io
 import json
 import os
 import re
@@ -18,12 +19,13 @@ from pydantic.fields import FieldInfo
 from core.config import ModelConfig, RunConfig, TaskConfig, TrainConfig
 from core.messages import ConfigError, Problem
 from core.read import MAX_JSON_BYTES, build, fit, read
-from playground.estimate import LARGE_MEMORY, duration, memory, parameters, refuse_too_large, size
 from playground.i18n import N_, _
 from playground.pairs import MAX_BYTES, PairsError, parse
 from playground.presets import PRESETS
-from playground.runs import archive, store
+from playground.runs import store
+from playground.runs.log import last_exact_match
 from playground.runs.store import Run
+from playground.text import duration
 
 if TYPE_CHECKING:
     from core.train import StepRecord
@@ -51,6 +53,9 @@ AMBIGUOUS = N_("{n} runs begin with {name}. Give more of the id.")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -116,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     for made in (resume_parser, exporting, deleting):
         made.add_argument("run", metavar="ID", help=_("A run's id, or its beginning, or: last."))
     exporting.add_argument("file", type=Path, metavar="FILE.zip")
+    exporting.add_argument("--force", action="store_true", help=_("Replace a file of that name."))
     importing.add_argument("file", type=Path, metavar="FILE.zip")
     return top
 
@@ -219,6 +225,8 @@ def start_of(file: Path, most: int) -> bytes:
 
 
 def train(options: argparse.Namespace) -> int:
+    from playground.estimate import LARGE_MEMORY, memory, refuse_too_large, size  # these load torch
+
     config = configuration(options)
     refuse_too_large(config)
     if (need := memory(config)) > LARGE_MEMORY:
@@ -243,6 +251,7 @@ def train_here(run: Run, options: argparse.Namespace) -> int:
     """Train in this process, to the end or to Ctrl-C."""
     import torch
 
+    from playground.estimate import parameters
     from playground.runs.training import Locked, Training
 
     torch.set_num_threads(options.threads or (1 if parameters(run.config) < SMALL else os.cpu_count() or 1))
@@ -328,10 +337,14 @@ def list_runs(options: argparse.Namespace) -> int:
     runs = store.list_runs()
     shown = runs if options.all else runs[:30]
     head = (_("id"), _("state"), _("task"), _("model"), _("step"), _("exact match"), _("time"), _("name"))
-    rows = []
+    rows, bad = [], store.unreadable()
     for run in shown:
-        config, status = run.config, run.status()
-        exact = next((r["exact_match"] for r in reversed(run.metrics()) if r["exact_match"] is not None), None)
+        try:
+            config, status = run.config, run.status()
+        except store.RunError as error:  # changed or deleted between two looks
+            bad[run.id] = error
+            continue
+        exact = last_exact_match(run.path / "metrics.jsonl")
         model = f"{config.model.d_model}·{config.model.n_heads}·{config.model.n_layers}"
         rows.append(
             (
@@ -345,32 +358,41 @@ def list_runs(options: argparse.Namespace) -> int:
                 run.label().name,
             )
         )
+        if files := run.damage():
+            bad[run.id] = store.RunError(store.PARTLY, files=", ".join(files))
     if not runs:
         print(_("No runs yet. Start one: python -m playground train"))
-        return 0
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    for row in (head, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    else:
+        widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+        for row in (head, *rows):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     if len(runs) > len(shown):
         print(_("… and {n} more; --all shows them.").format(n=len(runs) - len(shown)))
-    for name, error in store.unreadable().items():
-        print(f"{name}: {_(error.template).format(**error.values)}", file=sys.stderr)
+    for name, why in bad.items():
+        print(f"{name}: {_(why.template).format(**why.values)}", file=sys.stderr)
     return 0
 
 
 def export(options: argparse.Namespace) -> int:
-    archive.export(wanted(options.run), options.file)
+    from playground.runs import archive
+
+    try:
+        archive.export(wanted(options.run), options.file, force=options.force)
+    except FileExistsError:
+        raise store.RunError(archive.EXISTS, file=str(options.file)) from None
     return 0
 
 
 def import_(options: argparse.Namespace) -> int:
+    from playground.runs import archive
+
     store.root().mkdir(parents=True, exist_ok=True)
-    print(archive.import_(options.file).id)
+    print(archive.import_(options.file, limited=False).id)
     return 0
 
 
 def delete(options: argparse.Namespace) -> int:
-    run = wanted(options.run)
+    run = store.folder_of(options.run) or wanted(options.run)  # one that cannot be read goes by its whole id
     if run.is_sample:
         print(_("The sample run belongs to the app and cannot be deleted."), file=sys.stderr)
         return FAILED

@@ -8,6 +8,8 @@ import csv
 import io
 import json
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -16,15 +18,16 @@ from typing import Any
 from anyio.to_thread import run_sync
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from core.config import RunConfig
 from playground.i18n import match, translations
-from playground.runs import store
+from playground.runs import bounds, store
 from playground.runs.archive import export
 from playground.runs.launcher import launcher
-from playground.runs.log import KEYS
-from playground.runs.store import Run, Status
+from playground.runs.log import KEYS, each
+from playground.runs.store import Run, RunError, Status
 
 MOST = 20_000  # records in one answer; who lacks more asks again
 LARGE = 2**20  # bytes of a log that are not read between two other answers
@@ -42,7 +45,7 @@ def routes(base: str = "") -> list[Route]:
     return [
         Route(f"{runs}/live", live),
         Route(f"{runs}/archive", archive),
-        Route(f"{runs}/weights/{{step:int}}", weights),
+        Route(f"{runs}/weights/{{step}}", weights),
         Route(f"{runs}/metrics.csv", metrics),
     ]
 
@@ -55,7 +58,11 @@ async def live(request: Request) -> Response:
     passes `rewinds` back also gets a restart when a record it may hold has changed. `lang` translates the reason.
     """
     run = store.find(request.path_params["id"])
-    if run is None:
+    try:
+        config = run.config if run is not None else None
+    except RunError:  # changed between the two looks
+        config = None
+    if run is None or config is None:
         return JSONResponse({"error": "unknown run"}, 404, NO_STORE)
     asked = request.query_params
     log_path = run.path / "metrics.jsonl"
@@ -69,13 +76,15 @@ async def live(request: Request) -> Response:
     changed = "rewinds" in asked and asked["rewinds"] != str(log.rewinds)
     restart = n > len(log.lines) or changed
     n, records = log.since(0 if restart else n, MOST)
-    status, probe = _status(run), _probe(run)
+    status = _status(run)
+    many = size(run.path / "probe.json") > LARGE // 4
+    probe = await run_sync(_probe, run, config) if many else _probe(run, config)
     crew = launcher()
     answer = {
         "state": status.state,
         "reason": sentence(status, asked.get("lang")),
-        "step": max(status.step, log.steps[-1]) if log.steps and status.state == "running" else status.step,
-        "steps": run.config.train.steps,
+        "step": max(status.step, log.last().get("step", 0)) if status.state == "running" else status.step,
+        "steps": config.train.steps,
         "n": n,
         "restart": restart,
         "rewinds": log.rewinds,
@@ -110,7 +119,7 @@ def archive(request: Request) -> Response:
 
 def weights(request: Request) -> Response:
     """The weights of one step, as .safetensors."""
-    run, step = store.find(request.path_params["id"]), request.path_params["step"]
+    run, step = store.find(request.path_params["id"]), number(str(request.path_params["step"]), -1)
     if run is None or step not in run.saved_steps():
         return JSONResponse({"error": "unknown run or step"}, 404, NO_STORE)
     name = f"run-{run.id}-step-{step}.safetensors"
@@ -122,12 +131,26 @@ def metrics(request: Request) -> Response:
     run = store.find(request.path_params["id"])
     if run is None:
         return JSONResponse({"error": "unknown run"}, 404, NO_STORE)
+    headers = NO_STORE | {"Content-Disposition": f'attachment; filename="run-{run.id}.csv"'}
+    pieces = table(run.path / "metrics.jsonl")
+    if size(run.path / "metrics.jsonl") > LARGE:
+        return StreamingResponse(pieces, headers=headers, media_type="text/csv")
+    return Response("".join(pieces), headers=headers, media_type="text/csv")
+
+
+def table(log_path: Path) -> Iterator[str]:
+    """A CSV of all records, in pieces: a run may have a million."""
     text = io.StringIO()
     writer = csv.DictWriter(text, KEYS)
     writer.writeheader()
-    writer.writerows(run.metrics())
-    headers = NO_STORE | {"Content-Disposition": f'attachment; filename="run-{run.id}.csv"'}
-    return Response(text.getvalue(), headers=headers, media_type="text/csv")
+    with suppress(OSError):
+        for record in each(log_path):
+            writer.writerow(record)
+            if text.tell() > LARGE:
+                yield text.getvalue()
+                text.seek(0)
+                text.truncate()
+    yield text.getvalue()
 
 
 def sentence(status: Status, language: str | None) -> str:
@@ -137,13 +160,13 @@ def sentence(status: Status, language: str | None) -> str:
         return status.reason
     try:
         return translations(known).gettext(status.template).format(**status.values)
-    except (KeyError, IndexError, ValueError, AttributeError):
+    except (LookupError, ValueError, AttributeError, TypeError):
         return status.reason
 
 
-def number(text: str | None) -> int:
-    """A count from a URL; 0 for anything else."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else 0
+def number(text: str | None, otherwise: int = 0) -> int:
+    """A count from a URL."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else otherwise
 
 
 def size(path: Path) -> int:
@@ -177,21 +200,30 @@ def _status(run: Run) -> Status:
     return status
 
 
-def _probe(run: Run) -> tuple[int, bytes] | None:
-    """Version and bytes of the newest probe."""
+def _probe(run: Run, config: RunConfig) -> tuple[int, bytes] | None:
+    """Version and bytes of the newest probe, if it is whole and fits the run: the browser takes it as it is."""
     path = run.path / "probe.json"
     try:
-        stat = path.stat()
+        stat = path.lstat()
         signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         known = _probes.get(path)
         if known is None or known.signature != signature:
-            data = path.read_bytes()
-            known = _Known(signature, (json.loads(data)["version"], data))
+            known = _Known(signature, _whole_probe(bounds.read(path), config))
             _probes[path] = known
             _probes.move_to_end(path)
             while len(_probes) > 64:
                 _probes.popitem(last=False)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, bounds.Damaged):
         return None
-    found: tuple[int, bytes] = known.value
+    found: tuple[int, bytes] | None = known.value
     return found
+
+
+def _whole_probe(data: bytes, config: RunConfig) -> tuple[int, bytes] | None:
+    try:
+        probe = store.probe_of(bounds.parse(data.decode()), config)
+    except ValueError:
+        return None
+    if probe is None or not probe.keys() >= {"version", "step", "src", "tgt", "patterns", "samples"}:
+        return None
+    return probe["version"], data

@@ -8,6 +8,7 @@ from core.messages import ConfigError, Problem
 from core.model import memory_estimate, parameter_counts
 from core.train import pick_device
 from playground.i18n import N_
+from playground.text import duration as duration
 
 LAPTOP = 5e10  # floating point operations a second of a laptop's CPU in training; a guess within a factor of three
 LARGE_STEP, LARGE_MEMORY = 1.0, 2 * 2**30  # seconds and bytes above which the form warns
@@ -62,9 +63,3 @@ def size(n: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{value:.3g} {unit}"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.2g} h"

@@ -2,11 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from playground.history import METRICS, history
+from playground.history import METRICS
 from playground.runs import store
+from playground.runs.archive import export
+from playground.runs.log import each
 from playground.runs.store import Run
 
 
@@ -26,13 +28,18 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def metrics_csv(run: Run) -> str:
-    frame = history(run.metrics())
-    return csv_text(METRICS, frame.astype(object).where(frame.notna(), None).itertuples(index=False))
+    """All records, also those of a run so long that the pages draw only a part of them. Raises OSError."""
+    try:
+        return csv_text(METRICS, ([record[name] for name in METRICS] for record in each(run.path / "metrics.jsonl")))
+    except FileNotFoundError:
+        return csv_text(METRICS, ())
 
 
-def zipped(run: Run) -> bytes:
-    """The run as an archive. Raises OSError, and KeyError where the run is gone."""
-    path = store.archive(run.id)
+def zipped(run: Run, steps: Collection[int] | None = None, state: bool = True) -> bytes:
+    """The run as an archive, as `archive.export` makes it. Raises OSError, and KeyError where the run is gone."""
+    if store.find(run.id) is None:
+        raise KeyError(run.id)
+    path = export(run, steps=steps, state=state)
     try:
         return path.read_bytes()
     finally:

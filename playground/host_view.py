@@ -3,14 +3,15 @@
 It opens with the key that `python -m playground serve` prints.
 """
 
+import logging
+
 import streamlit as st
 from streamlit.runtime import get_instance
 
-from core.messages import ConfigError
 from playground import host_key, run_actions, runs_list
 from playground.i18n import _
 from playground.runs.launcher import launcher
-from playground.runs.store import Run, RunError
+from playground.runs.store import Run
 from playground.text import plain
 
 LOOK = 2.0  # seconds between two looks
@@ -60,8 +61,8 @@ def overview() -> None:
     for run, owner in runs[:MOST]:
         try:
             row(run, owner)
-        except (RunError, ConfigError):  # deleted between two looks
-            continue
+        except Exception:  # deleted between two looks, most likely; the other rows stand
+            logging.getLogger(__name__).info("run %s cannot be listed", run.id, exc_info=True)
     if len(runs) > MOST:
         st.caption(_("… and {n} more.").format(n=len(runs) - MOST))
 

@@ -67,6 +67,15 @@ def _wishes() -> Iterator[object]:
 
 
 @cache
+def ours() -> frozenset[str]:
+    """Every text of ours, in English. What a file from elsewhere gives for a text of ours is shown only if it is one."""
+    from babel.messages.pofile import read_po
+
+    with (LOCALE / "zh_CN" / "LC_MESSAGES" / "messages.po").open("rb") as file:
+        return frozenset(message.id for message in read_po(file) if isinstance(message.id, str) and message.id)
+
+
+@cache
 def translations(name: str) -> gettext_module.NullTranslations:
     """The catalogue of a language, read once; English, the source, needs none."""
     path = LOCALE / name / "LC_MESSAGES" / "messages.po"

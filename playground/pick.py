@@ -1,6 +1,7 @@
 """Shared pickers of the pages that look inside: which run, which saved step, which input. And their caches."""
 
 import unicodedata
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from playground import state
 from playground.components import component
 from playground.i18n import _
 from playground.runs import store
-from playground.runs.store import Run
+from playground.runs.store import Run, RunError
 from playground.text import plain
 
 MOST_LISTED = 200  # runs in the select box: each costs a few looks at the disk, and nobody scrolls further
@@ -29,12 +30,17 @@ def choose_run(label: str | None = None) -> Run:
     with_weights = islice((run for run in listed if run.id == now.id or run.saved_steps()), MOST_LISTED)
     runs = {run.id: run for run in with_weights} | {sample.id: sample}
     runs = runs if now.id in runs else {now.id: now} | runs
+    titles = {}
+    for run in runs.values():
+        with suppress(RunError):  # one that was changed or deleted just now leaves the list; the others stand
+            titles[run.id] = title(run)
+    runs = {run_id: run for run_id, run in runs.items() if run_id in titles or run_id == now.id}
     key = f"run#{now.id}"  # a run chosen elsewhere makes another box, which starts with it
     chosen = st.selectbox(
         label or _("Run"),
         list(runs),
         index=list(runs).index(now.id),
-        format_func=lambda run_id: title(runs[run_id]),
+        format_func=lambda run_id: titles.get(run_id, run_id),
         key=key,
         on_change=lambda: state.set_run(st.session_state.get(key, now.id)),  # gone if another page was just chosen
         help=_("A run is one training of one model; the newest stands first.")

@@ -1,5 +1,6 @@
 """What can be done with a run on the Runs page: open, duplicate, take away, stop, resume, pin, name, delete."""
 
+import math
 from functools import partial
 
 import streamlit as st
@@ -8,11 +9,11 @@ from core.model import parameter_counts
 from playground import draft, runs_list, state
 from playground.exports import metrics_csv, zipped
 from playground.i18n import _, ngettext
-from playground.runs import store
+from playground.runs import archive, bounds, store
 from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run
 from playground.runs_list import MOST_COMPARED, PIN, Row
-from playground.runs_view import ROOT, SELECTED, select, telling
+from playground.runs_view import ROOT, SELECTED, select, telling, upload_limit
 from playground.text import plain
 
 
@@ -30,6 +31,8 @@ def manage(row: Row) -> None:
     )
     st.caption(plain(made))
     notes = [_(status.template).format(**status.values)] if status.template else []
+    if files := runs_list.damage(run):
+        notes.append(_(store.PARTLY).format(files=", ".join(files)))
     damaged = run.log().damaged
     if damaged:
         text = ngettext(
@@ -130,10 +133,15 @@ def delete_button(runs: list[Run]) -> None:
         st.dialog(_("Delete for good?"))(confirm)([run.id for run in own])
 
 
+def delete_folder_button(run_id: str) -> None:
+    """For a run that cannot be read."""
+    if st.button(f"{_('Delete')} …", key=f"runs.delete_folder#{run_id}", help=_("Asks before anything is lost.")):
+        st.dialog(_("Delete for good?"))(confirm)([run_id])
+
+
 def confirm(ids: list[str]) -> None:
-    runs = [run for run_id in ids if (run := store.find(run_id)) and not run.is_sample]
-    for run in runs:
-        st.text(f"{runs_list.title(run)} ({run.id})")
+    for run in filter(None, map(store.folder_of, ids)):
+        st.text(f"{runs_list.title(run)} ({run.id})" if store.find(run.id) else run.id)
     st.write(_("Its settings, curves and weights are removed from the disk. This cannot be undone."))
     with st.container(horizontal=True):
         if st.button(_("Delete"), key="runs.delete.yes", type="primary", on_click=erase, args=(ids,)):
@@ -146,7 +154,7 @@ def confirm(ids: list[str]) -> None:
 
 def erase(ids: list[str]) -> None:
     """Deleting twice is deleting once. A run that was started meanwhile, in another tab, stays."""
-    runs = [run for run_id in ids if (run := store.find(run_id)) and not run.is_sample]
+    runs = [run for run_id in ids if (run := store.folder_of(run_id))]
     st.session_state["runs.refused"] = any(run.status().state in ACTIVE for run in runs)
     if not st.session_state["runs.refused"]:
         for run in runs:
@@ -158,19 +166,24 @@ def erase(ids: list[str]) -> None:
 def downloads(run: Run) -> None:
     """Files are made when they are asked for, not when the page is drawn."""
     steps = run.saved_steps()
-
-    st.download_button(
-        _("Whole run (.zip)"),
-        partial(zipped, run),
-        f"{run.id}.zip",
-        "application/zip",
-        on_click="ignore",
-        help=_("Settings, curves and weights. Import it here or on another computer."),
-    )
+    for label, kept, state_too, size in packages(run):
+        st.download_button(
+            f"{label} (.zip, {megabytes(size)})",
+            partial(zipped, run, kept, state_too),
+            f"{run.id}.zip",
+            "application/zip",
+            on_click="ignore",
+            key=f"runs.zip#{run.id}#{len(kept)}#{state_too}",
+            help=_("Settings, curves and weights. Import it here or on another computer.")
+            if size <= upload_limit() * 2**20
+            else _("Too large to import in the app, which takes {limit} MB. The command takes it: {command}").format(
+                limit=upload_limit(), command="`python -m playground import FILE.zip`"
+            ),
+        )
     st.download_button(_("Curves (.csv)"), partial(metrics_csv, run), f"{run.id}.csv", "text/csv", on_click="ignore")
     st.download_button(
         _("Settings (.json)"),
-        (run.path / "run.json").read_bytes,
+        partial(bounds.read, run.path / "run.json"),
         f"{run.id}.json",
         "application/json",
         on_click="ignore",
@@ -184,3 +197,29 @@ def downloads(run: Run) -> None:
             "application/octet-stream",
             on_click="ignore",
         )
+
+
+def packages(run: Run) -> list[tuple[str, list[int], bool, int]]:
+    """What can be taken away: label, steps, with the state to go on training, bytes. The whole; and where that is more than the
+    app takes back, without that state, and with as few saved steps as fit.
+    """
+    limit = upload_limit() * 2**20
+    try:
+        whole = archive.steps_of(run)
+        found = [(_("Whole run"), whole, True, archive.size(run, whole))]
+        if found[0][3] <= limit:
+            return found
+        state = bool(run.resumable_steps())
+        if state:
+            found.append((_("Without resume state"), whole, False, archive.size(run, whole, state=False)))
+        few = archive.steps_of(run, limit - archive.size(run, (), state=False) - len(whole) * archive.OVERHEAD)
+        if len(few) < len(whole) and archive.size(run, few, state=False) <= limit:
+            found.append((_("Fewer steps"), few, False, archive.size(run, few, state=False)))
+        return found
+    except OSError:  # the folder goes just now, or cannot be read
+        return []
+
+
+def megabytes(size: int) -> str:
+    """As people compare it with a limit: never less than it is."""
+    return f"{math.ceil(size / 2**20 * 10) / 10:g} MB"

@@ -1,8 +1,8 @@
 """The list of runs: which, in what order, and what a row says. Cheap, so that ten thousand of them list within a second."""
 
-import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,12 @@ from core.tasks import TASKS
 from playground import differences, look, pick
 from playground.i18n import N_, _, language
 from playground.runs import store
+from playground.runs.log import last_exact_match
 from playground.runs.store import Label, Run, Status
 
 PAGE_SIZE = 100
 MOST_COMPARED = 8
 PIN = "★"
-TAIL = 2**14  # bytes read from the end of a metrics file; holds about 90 records
 # A sign beside each word: nobody has to tell states by a colour.
 STATES = {
     "draft": ("✎", N_("draft")),
@@ -92,8 +92,42 @@ def row(run: Run) -> Row:
     return Row(run, _label(run), run.status(), last_exact_match(run.path / "metrics.jsonl"))
 
 
+def rows(runs: Iterable[Run | None]) -> list[Row]:
+    """A row for each run that is still there. One that cannot be drawn is left out and logged; the others stand."""
+    found = []
+    for run in filter(None, runs):
+        try:
+            made = row(run)
+            made.cells()
+        except Exception:
+            if run.path.is_dir():  # not one that was deleted just now
+                logging.getLogger(__name__).exception("run %s cannot be listed", run.id)
+            continue
+        found.append(made)
+    return found
+
+
 def table(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame([row.cells() for row in rows])
+
+
+def damage(run: Run) -> list[str]:
+    """`Run.damage`, looked for again when one of the files changes."""
+    marks: list[int] = []
+    for name in ("status.json", "label.json", "probe.json"):
+        try:
+            stat = os.lstat(run.path / name)
+        except OSError:
+            marks += (0, 0)
+        else:
+            marks += (stat.st_mtime_ns, stat.st_size)
+    known = _damaged.get(run.path)
+    if known is None or known[0] != marks:
+        try:
+            known = _keep(_damaged, run.path, (marks, run.damage()))
+        except store.RunError:
+            return []
+    return known[1]
 
 
 def interrupted(runs: Sequence[Run]) -> list[Run]:
@@ -133,33 +167,11 @@ def unique(names: Sequence[str]) -> list[str]:
     return found
 
 
-def last_exact_match(path: Path) -> float | None:
-    """The newest exact match in a metrics file, from its end: the file itself may hold a million lines."""
-    size = TAIL
-    try:
-        with path.open("rb") as file:
-            length = file.seek(0, os.SEEK_END)
-            while True:
-                file.seek(max(0, length - size))
-                for line in reversed(file.read(size).split(b"\n")):
-                    if b'"exact_match":' in line and b'"exact_match":null' not in line and line.endswith(b"}"):
-                        try:
-                            value = json.loads(line)["exact_match"]
-                        except (ValueError, KeyError, TypeError):
-                            continue  # a damaged line, or one that the window cuts
-                        if isinstance(value, (int, float)):
-                            return float(value)
-                if size >= min(length, TAIL * 256):
-                    return None
-                size *= 16
-    except OSError:
-        return None
-
-
 # What was read from a run's small files, kept until the file changes. Bounded by starting anew.
 _labels: dict[Path, tuple[int, Label]] = {}
 _states: dict[Path, tuple[int, str]] = {}
 _texts: dict[tuple[Path, str], tuple[Label, str]] = {}
+_damaged: dict[Path, tuple[list[int], list[str]]] = {}
 _KEPT = 20_000
 K = TypeVar("K")
 V = TypeVar("V")
@@ -196,7 +208,10 @@ def _searched(run: Run, label: Label, spoken: str) -> str:
     key = run.path, spoken
     known = _texts.get(key)
     if known is None or known[0] is not label:
-        config = run.config
+        try:
+            config = run.config
+        except store.RunError:  # changed or deleted between two looks
+            return ""
         parts = (label.name, label.notes, *label.tags, config.task.name, _(TASKS[config.task.name].title))
         kind = f"sample {_('Sample run')}" if run.is_sample else ""
         text = " ".join((*parts, kind, differences.sentence(differences.from_default(config)))).casefold()

@@ -1,9 +1,10 @@
 """The Runs page: search, import, and the table. What can be done with a run is in run_actions, comparing in compare_view."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import BoundedSemaphore
+from typing import IO, Any
 
 import streamlit as st
 
@@ -18,7 +19,8 @@ from playground.text import plain
 ROOT = Path(__file__).resolve().parents[1]
 SELECTED = "runs.selected"  # ids of the ticked rows, in the order in which they were ticked
 ROW_HEIGHT = 32  # pixels
-UPLOAD_LIMIT = 200  # MB
+AT_ONCE = 2  # imports
+PATIENCE = 30.0  # seconds that a third one waits
 TICK = 2.0  # seconds between looks at runs that are training
 
 
@@ -72,27 +74,48 @@ def head(runs: list[Run]) -> str:
     return search
 
 
+_importing = BoundedSemaphore(AT_ONCE)
+
+
+def upload_limit() -> int:
+    """Megabytes of a file that the server takes: the one number that the server, the uploader and our sentences go by."""
+    return int(st.get_option("server.maxUploadSize"))
+
+
 def upload() -> None:
+    """The uploader, which gives the file back as soon as it was looked at: nobody's 64 MB stay in the server."""
+    if state.page_changed():
+        st.session_state.pop("runs.import_trouble", None)
     generation = st.session_state.setdefault("runs.uploads", 0)
-    file = st.file_uploader(
-        _("Archive of a run (.zip)"), "zip", key=f"runs.upload#{generation}", max_upload_size=UPLOAD_LIMIT
+    file = st.file_uploader(_("Archive of a run (.zip)"), "zip", key=f"runs.upload#{generation}")
+    st.caption(
+        _("Up to {limit} MB. A larger one comes in by the command: {command}").format(
+            limit=upload_limit(), command="`python -m playground import FILE.zip`"
+        )
     )
-    if file is None:
-        return
-    trouble: dict[str, str] = st.session_state.setdefault("runs.import_trouble", {})
-    if file.file_id not in trouble:
-        try:
-            run = archive.import_(file, state.owner())
-        except RunError as error:
-            trouble[file.file_id] = _(error.template).format(**error.values)
-        except OSError as error:
-            trouble[file.file_id] = _("The run cannot be saved: {reason}").format(reason=error.strerror or error)
-        else:
-            st.session_state["runs.uploads"] = generation + 1  # an empty uploader
+    if file is not None:
+        run, st.session_state["runs.import_trouble"] = bring_in(file)
+        st.session_state["runs.uploads"] = generation + 1  # an empty uploader
+        if run is not None:
             select([run.id])
             st.toast(_("Imported."))
-            st.rerun()
-    st.error(plain(trouble[file.file_id]))
+        st.rerun()
+    if trouble := st.session_state.get("runs.import_trouble"):
+        st.error(plain(trouble))
+
+
+def bring_in(file: IO[bytes]) -> tuple[Run | None, str]:
+    """The imported run, or why it cannot be imported."""
+    if not _importing.acquire(timeout=PATIENCE):
+        return None, _("Other people are importing runs just now. Try again in a minute.")
+    try:
+        return archive.import_(file, state.owner()), ""
+    except RunError as error:
+        return None, _(error.template).format(**error.values)
+    except OSError as error:
+        return None, _("The run cannot be saved: {reason}").format(reason=error.strerror or error)
+    finally:
+        _importing.release()
 
 
 def choose(runs: list[Run], search: str) -> list[str]:
@@ -116,7 +139,7 @@ def choose(runs: list[Run], search: str) -> list[str]:
 
 
 def table(ids: list[str]) -> None:
-    rows = [runs_list.row(run) for run_id in ids if (run := store.find(run_id))]
+    rows = runs_list.rows(map(store.find, ids))
     before: list[str] = st.session_state[SELECTED]
     ids = [row.run.id for row in rows]
     # A selection is a list of row numbers: another list of runs is another table, told what is chosen.
@@ -174,16 +197,26 @@ def columns() -> dict[str, Any]:
     }
 
 
-def broken_folders(runs: list[Run]) -> None:
-    """Folders that cannot be read are named, with the reason, and left alone."""
-    if runs_list.folders() == sum(not run.is_sample for run in runs):
-        return
-    bad = store.unreadable()
-    if bad:
-        text = ngettext("{n} run cannot be shown", "{n} runs cannot be shown", len(bad)).format(n=len(bad))
+def broken_folders(runs: list[Run], delete: Callable[[str], None]) -> None:
+    """Folders that cannot be read are named, with the reason; `delete` draws the button to be rid of one. Runs of which a part
+    is damaged are in the table; that part is named here.
+    """
+    own = [run for run in runs if not run.is_sample]
+    if runs_list.folders() != len(own):
+        bad = store.unreadable()
+        if bad:
+            text = ngettext("{n} run cannot be shown", "{n} runs cannot be shown", len(bad)).format(n=len(bad))
+            with st.expander(f"⚠ {text}"):
+                for name, error in list(bad.items())[:PAGE_SIZE]:
+                    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                        st.text(f"{name}: {_(error.template).format(**error.values)}", width="content")
+                        delete(name)
+    partly = {run: files for run in own[:PAGE_SIZE] if (files := runs_list.damage(run))}
+    if partly:
+        text = ngettext("{n} run is damaged in part", "{n} runs are damaged in part", len(partly)).format(n=len(partly))
         with st.expander(f"⚠ {text}"):
-            for name, error in bad.items():
-                st.text(f"{name}: {_(error.template).format(**error.values)}")
+            for run, files in partly.items():
+                st.text(f"{runs_list.title(run)} ({run.id}): {_(store.PARTLY).format(files=', '.join(files))}")
 
 
 def resume_all() -> None:

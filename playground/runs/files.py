@@ -10,6 +10,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from core.files import is_plain
+from playground.runs import bounds
+
 
 def replace(path: Path, data: bytes) -> None:
     """Write beside the target, then rename: a reader sees the old file or the new one. Never creates the folder.
@@ -43,18 +46,17 @@ def write_json(path: Path, data: object) -> None:
 
 
 def read_json(path: Path, strict: bool = False) -> dict[str, Any]:
-    """The object in a JSON file; empty where the file is missing or damaged. `strict` is for those who will replace the
-    file: one that is there and cannot be read just now raises OSError.
+    """The object in a small JSON file of a run; empty where the file is missing or damaged. `strict` is for those who will
+    replace the file: one that is there and cannot be read just now raises OSError.
     """
     try:
-        data = json.loads(path.read_bytes())
+        return bounds.read_object(path)
     except OSError as error:
         if strict and not isinstance(error, FileNotFoundError):
             raise
         return {}
-    except (ValueError, RecursionError):
+    except bounds.Damaged:
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def lock(path: Path) -> FileLock:
@@ -66,7 +68,7 @@ def held(path: Path, patience: float = 0.0) -> bool:
     """Does a living process hold this lock? The sure way to know is to take it; so others who ask at the same moment look
     like holders. Give some seconds of patience where that would matter.
     """
-    if not path.exists():
+    if not is_plain(path):  # a link may lead to a file that taking the lock would empty
         return False
     probe = lock(path)
     try:

@@ -5,7 +5,7 @@ import time
 
 from playground.runs import store
 from playground.runs.launcher import launcher
-from playground.runs.store import ACTIVE, Run
+from playground.runs.store import ACTIVE, Run, RunError
 
 DAY = 24 * 3600.0
 
@@ -21,8 +21,14 @@ def keep_days() -> float | None:
 
 def expired(days: float) -> list[Run]:
     """Runs that nobody pinned and that nothing was written to for so long."""
-    before = time.time() - days * DAY
-    return [run for run in store.list_runs() if not run.is_sample and _touched(run) < before and _idle(run)]
+    before, found = time.time() - days * DAY, []
+    for run in store.list_runs():
+        try:
+            if not run.is_sample and _touched(run) < before and _idle(run):
+                found.append(run)
+        except (RunError, OSError):  # changed or deleted just now; the others still go
+            continue
+    return found
 
 
 def remove_old(days: float) -> int:
@@ -31,7 +37,7 @@ def remove_old(days: float) -> int:
     for run in expired(days):
         try:
             removed += _idle(run) and launcher().delete(run.id)
-        except OSError:
+        except (RunError, OSError):
             continue
     return removed
 
@@ -41,7 +47,7 @@ def _touched(run: Run) -> float:
     times = [run.created.timestamp()]
     for name in ("status.json", "label.json", "metrics.jsonl"):
         try:
-            times.append((run.path / name).stat().st_mtime)
+            times.append((run.path / name).lstat().st_mtime)
         except OSError:
             continue
     return max(times)

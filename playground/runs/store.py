@@ -11,7 +11,6 @@
 """
 
 import json
-import math
 import os
 import platform
 import re
@@ -31,20 +30,27 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.config import RunConfig
-from playground.i18n import N_
-from playground.runs import log
+from core.files import is_plain, open_plain
+from playground.i18n import N_, ours
+from playground.runs import bounds, log
+from playground.runs.bounds import Damaged
 from playground.runs.files import held, read_json, write_json
 
 SCHEMA = 1
 # How run.json of format n becomes one of n + 1. In memory: what stands on the disk stays. There is one format so far.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-LARGEST_FACTS = 2 * 2**20  # bytes of run.json; 5,000 pairs of words fit
+LARGEST_FACTS = bounds.LARGEST["run.json"]
+NAME, NOTES, TAG, TAGS = 80, 10_000, 40, 20  # longest name, note and tag of a label, in characters; most tags
 RUN_ID = re.compile(r"(?:\d{8}-\d{9}-[0-9a-f]{16}|sample-[a-z0-9-]{1,40})")
 STATES = ("draft", "queued", "running", "paused", "finished", "stopped", "failed", "interrupted")
+SERVER = re.compile("[0-9a-f]{16}")
+STEP_FILE = re.compile(r"(0|[1-9][0-9]{0,8})\.safetensors")
+PATTERN = re.compile(r"(encoder|decoder)\.([0-9]{1,3})\.(self|cross)")
 ACTIVE = ("queued", "running", "paused")
 ENDED = ("finished", "stopped", "failed", "interrupted")
 
 UNREADABLE = N_("Its run.json cannot be read.")
+PARTLY = N_("Damaged, and left out as far as it is: {files}.")
 NEWER = N_("It was made by a newer version of Transformer Playground (format {schema}; this version reads {known}).")
 
 
@@ -64,7 +70,7 @@ class Status:
     def reason(self) -> str:
         try:
             return self.template.format(**self.values)
-        except (KeyError, IndexError, ValueError, AttributeError):
+        except (LookupError, ValueError, AttributeError, TypeError):
             return self.template
 
     @property
@@ -128,21 +134,21 @@ class Run:
         return status
 
     def written_status(self) -> Status:
-        """The status file as it stands."""
-        data = read_json(self.path / "status.json")
-        state, step = data.get("state"), data.get("step")
-        if state not in STATES or type(step) is not int:
-            return Status("interrupted" if self.saved_steps() else "draft", max(self.saved_steps(), default=0))
-        speed, seconds, values = data.get("steps_per_s"), data.get("seconds"), data.get("values")
-        return Status(
-            state,
-            step,
-            float(speed) if isinstance(speed, (int, float)) and math.isfinite(speed) else None,
-            float(seconds) if isinstance(seconds, (int, float)) and math.isfinite(seconds) else 0.0,
-            str(data.get("template", "")),
-            values if isinstance(values, dict) else {},
-            str(data.get("server", "")),
-        )
+        """The status file as it stands; what training never writes is left out."""
+        return self._status()[0]
+
+    def _status(self) -> tuple[Status, bool]:
+        """The status, and whether its file says only what training writes."""
+        try:
+            data = bounds.read_object(self.path / "status.json")
+        except (OSError, Damaged) as error:
+            data, whole = {}, isinstance(error, FileNotFoundError)
+        else:
+            status, whole = status_of(data)
+            if status is not None:
+                return status, whole
+        step = max(self.saved_steps(), default=0)
+        return Status("interrupted" if self.saved_steps() else "draft", step), whole
 
     def set_status(self, status: Status) -> None:
         """Raises OSError, also where the folder is gone."""
@@ -153,33 +159,47 @@ class Run:
         return held(self.path / "writer.lock", patience)
 
     def label(self, strict: bool = False) -> Label:
-        data = read_json(self.path / "label.json", strict)
-        tags = data.get("tags")
-        return Label(
-            str(data.get("name") or ""),
-            str(data.get("notes") or ""),
-            tuple(map(str, tags)) if isinstance(tags, list) else (),
-            data.get("pinned") is True,
-        )
+        """`strict` as in `read_json`."""
+        return label_of(read_json(self.path / "label.json", strict))[0]
 
     def set_label(self, **changes: Any) -> Label:
         """Change name, notes, tags or pinned; the rest stays. Too long a text is cut. Raises OSError."""
         label = replace(self.label(strict=True), **changes)
         label = replace(
             label,
-            name=" ".join(label.name.split())[:80],
-            notes=label.notes[:10_000],
-            tags=tuple(" ".join(tag.split())[:40] for tag in label.tags if tag.strip())[:20],
+            name=_one_line(label.name, NAME),
+            notes=bounds.cleaned(label.notes, NOTES, lines=True),
+            tags=tuple(filter(None, (_one_line(tag, TAG) for tag in label.tags)))[:TAGS],
         )
         write_json(self.path / "label.json", asdict(label))
         return label
+
+    def damage(self) -> list[str]:
+        """Names of its small files that hold what no run of ours holds: that part of them is left out wherever they are read."""
+        found = [] if self._status()[1] else ["status.json"]
+        for name, fits in (("label.json", lambda data: label_of(data)[1]), ("probe.json", self._fits)):
+            try:
+                if not fits(bounds.read_object(self.path / name)):
+                    found.append(name)
+            except Damaged:
+                found.append(name)
+            except OSError:
+                continue
+        if os.path.lexists(self.path / "metrics.jsonl") and not is_plain(self.path / "metrics.jsonl"):
+            found.append("metrics.jsonl")
+        return found
+
+    def _fits(self, probe: dict[str, Any]) -> bool:
+        return probe_of(probe, self.config) is not None
 
     def log(self) -> log.Log:
         """The records with what else the log knows: `events`, `damaged` (how many lines were skipped)."""
         return log.log(self.path / "metrics.jsonl")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One record a step, in order: step, loss, lr, grad_norm, tokens_per_s, token_accuracy, exact_match, seconds."""
+        """One record a step, in order: step, loss, lr, grad_norm, tokens_per_s, token_accuracy, exact_match, seconds. Those of a
+        long run are thinned out: enough to be drawn. `log.each` has all of them.
+        """
         return self.log().records()
 
     def saved_steps(self, strict: bool = False) -> list[int]:
@@ -198,7 +218,11 @@ class Run:
         return sorted(set(self.saved_steps(strict)) & set(states), reverse=True)
 
     def probe(self) -> dict[str, Any] | None:
-        return read_json(self.path / "probe.json") or None
+        """The newest look inside, or None where there is none that fits this run."""
+        try:
+            return probe_of(read_json(self.path / "probe.json"), self.config) or None
+        except RunError:
+            return None
 
     def ask(self, request: str, value: object = "") -> None:
         """Leave a request for the trainer: pause, step (a number), stop, lr (a number). Raises OSError."""
@@ -223,7 +247,7 @@ def samples() -> Path:
 
 def server_lock(folder: Path, server: str) -> Path:
     """The lock a server holds for life, in the folder of runs. The name may come from a file, so it is checked."""
-    return folder / f".server-{server if re.fullmatch('[0-9a-f]{16}', server) else 'none'}.lock"
+    return folder / f".server-{server if SERVER.fullmatch(server) else 'none'}.lock"
 
 
 _naming = Lock()
@@ -279,6 +303,14 @@ def find(run_id: object) -> Run | None:
     except RunError:
         return None
     return run
+
+
+def folder_of(run_id: object) -> Run | None:
+    """The folder of a person's run, readable or not: for those who want to be rid of it."""
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id) or run_id.startswith("sample-"):
+        return None
+    run = Run(root() / run_id)
+    return run if run.path.is_dir() else None
 
 
 def list_runs() -> list[Run]:
@@ -352,6 +384,114 @@ def archive(run_id: str) -> Path:
     return export(run)
 
 
+def status_of(data: dict[str, Any]) -> tuple[Status | None, bool]:
+    """What a status file says, or None where it says neither state nor step; and whether training could have written it.
+
+    The reason is one of our own texts, filled with short values, or none: a text of the file's own is never a template.
+    """
+    try:
+        if data.get("state") not in STATES:
+            raise Damaged
+        status = Status(data["state"], bounds.whole(data.get("step"), 0, bounds.STEPS))
+    except (Damaged, TypeError):  # a list is in no tuple, but a dict cannot even be looked for
+        return None, False
+    whole = True
+    try:
+        if data.get("steps_per_s") is not None:
+            status = replace(status, steps_per_s=bounds.real(data["steps_per_s"], 0, bounds.SPEED))
+    except Damaged:
+        whole = False
+    try:
+        status = replace(status, seconds=bounds.real(data.get("seconds") or 0.0, 0, bounds.SECONDS))
+    except Damaged:
+        whole = False
+    template, values, server = data.get("template") or "", data.get("values") or {}, data.get("server") or ""
+    if isinstance(server, str) and (not server or SERVER.fullmatch(server)):
+        status = replace(status, server=server)
+    else:
+        whole = False
+    if not isinstance(values, dict) or len(values) > 20 or not all(map(bounds.scalar, (*values, *values.values()))):
+        return status, False
+    if template:
+        try:
+            known = isinstance(template, str) and template in ours() and len(template.format(**values)) < 10_000
+        except (LookupError, ValueError, AttributeError, TypeError):
+            known = False
+        if not known:
+            return status, False
+        status = replace(status, template=template, values=values)
+    return status, whole
+
+
+def label_of(data: dict[str, Any]) -> tuple[Label, bool]:
+    """What a label file says, with texts cut and cleaned; and whether nothing had to be."""
+    name, notes, tags = data.get("name") or "", data.get("notes") or "", data.get("tags") or []
+    right = isinstance(name, str) and isinstance(notes, str) and isinstance(tags, list)
+    right = right and len(tags) <= TAGS and all(isinstance(tag, str) for tag in tags)
+    label = Label(
+        _one_line(name, NAME) if isinstance(name, str) else "",
+        bounds.cleaned(notes, NOTES, lines=True) if isinstance(notes, str) else "",
+        tuple(filter(None, (_one_line(tag, TAG) for tag in tags[:TAGS] if isinstance(tag, str))))
+        if isinstance(tags, list)
+        else (),
+        data.get("pinned") is True,
+    )
+    same = right and (label.name, label.notes, list(label.tags)) == (name, notes, tags)
+    return label, same and isinstance(data.get("pinned", False), bool)
+
+
+def _one_line(text: str, most: int) -> str:
+    return " ".join(bounds.cleaned(text, most + 1_000).split())[:most].rstrip()
+
+
+def probe_of(data: dict[str, Any], config: RunConfig) -> dict[str, Any] | None:
+    """The look inside, if every part of it that is there fits a run of this config: shares from 0 to 1, as many heads as it
+    has and as many rows and columns as it names tokens, short tokens.
+    """
+    try:
+        for name in {"version", "step"} & data.keys():
+            bounds.whole(data[name], 0, bounds.STEPS)
+        src, tgt = (_tokens(data.get(name, []), config.model.max_len + 1) for name in ("src", "tgt"))
+        samples = data.get("samples", [])
+        if not isinstance(samples, list) or len(samples) > 100:
+            return None
+        for sample in samples:
+            if not isinstance(sample, dict) or sample.keys() != {"src", "expected", "got"}:
+                return None
+            for tokens in sample.values():
+                _tokens(tokens, config.model.max_len + 1)
+        patterns = data.get("patterns", {})
+        if not isinstance(patterns, dict):
+            return None
+        for name, pattern in patterns.items():
+            match = PATTERN.fullmatch(name)
+            if not match or int(match[2]) >= config.model.n_layers:
+                return None
+            rows = src if match[1] == "encoder" else tgt
+            columns = src if match[3] == "cross" else rows
+            if not isinstance(pattern, list) or len(pattern) != config.model.n_heads:
+                return None
+            for head in pattern:
+                if not isinstance(head, list) or len(head) != len(rows):
+                    return None
+                for row in head:
+                    if not isinstance(row, list) or len(row) != len(columns):
+                        return None
+                    if not all(type(x) in (float, int) and 0 <= x <= 1 for x in row):
+                        return None
+    except Damaged:
+        return None
+    return data
+
+
+def _tokens(value: object, most: int) -> list[str]:
+    if not isinstance(value, list) or len(value) > most or not all(isinstance(t, str) and len(t) <= 20 for t in value):
+        raise Damaged
+    if any("\ud800" <= c <= "\udfff" for token in value for c in token):
+        raise Damaged
+    return value
+
+
 @cache
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
@@ -365,12 +505,15 @@ def versions() -> dict[str, str]:
 
 def _steps(folder: Path, strict: bool = False) -> list[int]:
     try:
-        names = [entry.name for entry in os.scandir(folder)]
+        if folder.is_symlink():
+            return []
+        with os.scandir(folder) as found:
+            names = [entry.name for entry in found if entry.is_file(follow_symlinks=False)]
     except OSError as error:
         if strict and not isinstance(error, FileNotFoundError):
             raise
         return []
-    return sorted(int(m[1]) for name in names if (m := re.fullmatch(r"(\d{1,9})\.safetensors", name)))
+    return sorted(int(m[1]) for name in names if (m := STEP_FILE.fullmatch(name)))
 
 
 class _File(BaseModel):
@@ -378,8 +521,10 @@ class _File(BaseModel):
 
     model_config = ConfigDict(strict=True)
     format: Literal[1] = Field(alias="schema")
-    created: str
-    owner: Any = ""
+    created: str = Field(max_length=64)
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    versions: dict[str, str] = Field({}, max_length=50)
+    owner: str = Field("", max_length=100)
     config: RunConfig
 
 
@@ -397,7 +542,7 @@ _KEPT = 12_000
 def _facts(path: Path) -> _Facts:
     """What run.json says besides the config. It is written once, so it is checked once, config and all. Raises RunError."""
     try:
-        stat = os.stat(f"{path}/run.json")
+        stat = os.lstat(f"{path}/run.json")
     except OSError:
         raise RunError(UNREADABLE) from None
     signature = hash((stat.st_mtime_ns, stat.st_size, stat.st_ino))
@@ -407,7 +552,7 @@ def _facts(path: Path) -> _Facts:
     if known is not None and known.signature == signature:
         return known
     file = _read(path)
-    facts = _Facts(signature, datetime.fromisoformat(file.created), str(file.owner))
+    facts = _Facts(signature, bounds.moment(file.created), file.owner)
     with _cache_lock:
         _cache[key] = facts
         while len(_cache) > _KEPT:
@@ -424,7 +569,7 @@ def _config(path: Path, signature: int) -> RunConfig:
 def _read(path: Path) -> _File:
     """Raises RunError."""
     try:
-        with open(f"{path}/run.json", "rb") as opened:
+        with open_plain(f"{path}/run.json") as opened:
             text = opened.read(LARGEST_FACTS + 1)
     except OSError:
         raise RunError(UNREADABLE) from None
@@ -435,7 +580,7 @@ def _read(path: Path) -> _File:
     except ValueError:  # pydantic's ValidationError is one
         pass
     try:
-        return _checked(json.dumps(current(json.loads(text))))
+        return _checked(json.dumps(current(bounds.parse(text))))
     except RunError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -444,15 +589,17 @@ def _read(path: Path) -> _File:
 
 def _checked(text: str | bytes) -> _File:
     file = _File.model_validate_json(text)
-    if datetime.fromisoformat(file.created).tzinfo is None:
-        raise ValueError
+    bounds.moment(file.created)
+    words = (file.owner, *file.versions, *file.versions.values())
+    if not all(len(word) <= 200 and bounds.harmless(word) for word in words):
+        raise Damaged
     return file
 
 
 def current(facts: dict[str, Any]) -> dict[str, Any]:
     """What run.json says, brought to the format of this version. Raises RunError for that of a newer one."""
     schema = facts.get("schema")
-    if type(schema) is not int:
+    if type(schema) is not int or not 0 <= schema < 10**6:
         return facts
     if schema > SCHEMA:
         raise RunError(NEWER, schema=schema, known=SCHEMA)
