@@ -82,9 +82,10 @@ async def going(task: Callable[[], Awaitable[float]]) -> None:
 
 async def tidy() -> float:
     """Now and every day: remove old runs, where the host asked for it, and what killed processes left."""
-    from playground.runs import archive, retention
+    from playground.runs import archive, retention, trash
 
     await asyncio.to_thread(archive.sweep)
+    await asyncio.to_thread(trash.empty, trash.SECONDS)
     if (days := retention.keep_days()) is not None:
         await asyncio.to_thread(retention.remove_old, days)
     return retention.DAY

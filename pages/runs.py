@@ -2,13 +2,14 @@
 
 import streamlit as st
 
-from playground import compare_view, run_actions, runs_list, runs_view, state
+from playground import compare_view, run_actions, runs_list, runs_view, state, trash_view
 from playground.i18n import _
 from playground.runs import store
 
 runs = store.list_runs()
 in_view = state.current_run()
-search = runs_view.head(runs)
+search = runs_view.head(runs, trash_view.popover)
+trash_view.undo()
 if all(run.is_sample for run in runs):
     st.info(
         _(

@@ -22,7 +22,7 @@ from core.read import MAX_JSON_BYTES, build, fit, read
 from playground.i18n import N_, _
 from playground.pairs import MAX_BYTES, PairsError, parse
 from playground.presets import PRESETS
-from playground.runs import store
+from playground.runs import store, trash
 from playground.runs.log import last_exact_match
 from playground.runs.store import Run
 from playground.text import duration
@@ -113,7 +113,11 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--all", action="store_true", help=_("All of them, not only the newest 30."))
     exporting = command("export", export, _("Write a run as one zip file."))
     importing = command("import", import_, _("Add a run from a zip file that export wrote."))
-    deleting = command("delete", delete, _("Delete a run for good."))
+    deleting = command("delete", delete, _("Delete a run. For a day, restore brings it back."))
+    restoring = command("restore", restore, _("Bring back a run that was deleted within the last day."))
+    restoring.add_argument(
+        "run", metavar="ID", nargs="?", default="", help=_("The run's id; without it, what there is.")
+    )
     deleting.add_argument("--yes", action="store_true", help=_("Do not ask."))
     from playground import serve
 
@@ -398,12 +402,22 @@ def delete(options: argparse.Namespace) -> int:
         return FAILED
     if not options.yes:
         try:
-            sure = input(_("Delete {id} for good? [y/N] ").format(id=run.id)).strip().lower() in ("y", "yes", "是")
+            sure = input(_("Delete {id}? [y/N] ").format(id=run.id)).strip().lower() in ("y", "yes", "是")
         except EOFError:
             sure = False
         if not sure:
             return FAILED
     return 0 if store.delete(run.id) else FAILED
+
+
+def restore(options: argparse.Namespace) -> int:
+    if options.run and trash.restore(options.run):
+        return 0
+    if options.run:
+        print(_("There is no deleted run {id}.").format(id=options.run), file=sys.stderr)
+    for deleted in trash.listed():
+        print(deleted.id)
+    return FAILED if options.run else 0
 
 
 def wanted(name: str) -> Run:

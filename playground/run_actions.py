@@ -13,7 +13,7 @@ from playground.runs import archive, bounds, store
 from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run
 from playground.runs_list import MOST_COMPARED, PIN, Row
-from playground.runs_view import ROOT, SELECTED, select, telling, upload_limit
+from playground.runs_view import JUST_NOW, ROOT, SELECTED, select, telling, upload_limit
 from playground.text import plain
 
 
@@ -127,22 +127,28 @@ def duplicate(run: Run) -> None:
 def delete_button(runs: list[Run]) -> None:
     own = [run for run in runs if not run.is_sample]
     training = any(run.status().state in ACTIVE for run in own)
-    help_text = _("Stop it first.") if training else _("Asks before anything is lost.")
+    help_text = _("Stop it first.") if training else _("Into the trash, from where it can be brought back for a day.")
     key = f"runs.delete#{len(own)}#{own[0].id if own else ''}"
     if st.button(f"{_('Delete')} …", key=key, help=help_text, disabled=training or not own):
-        st.dialog(_("Delete for good?"))(confirm)([run.id for run in own])
+        st.dialog(_("Delete?"))(confirm)([run.id for run in own])
 
 
 def delete_folder_button(run_id: str) -> None:
     """For a run that cannot be read."""
-    if st.button(f"{_('Delete')} …", key=f"runs.delete_folder#{run_id}", help=_("Asks before anything is lost.")):
-        st.dialog(_("Delete for good?"))(confirm)([run_id])
+    if st.button(
+        f"{_('Delete')} …",
+        key=f"runs.delete_folder#{run_id}",
+        help=_("Into the trash, from where it can be brought back for a day."),
+    ):
+        st.dialog(_("Delete?"))(confirm)([run_id])
 
 
 def confirm(ids: list[str]) -> None:
     for run in filter(None, map(store.folder_of, ids)):
         st.text(f"{runs_list.title(run)} ({run.id})" if store.find(run.id) else run.id)
-    st.write(_("Its settings, curves and weights are removed from the disk. This cannot be undone."))
+    st.write(
+        _("Settings, curves and weights go to the trash. For a day they can be brought back from there, on this page.")
+    )
     with st.container(horizontal=True):
         if st.button(_("Delete"), key="runs.delete.yes", type="primary", on_click=erase, args=(ids,)):
             if not st.session_state["runs.refused"]:
@@ -160,6 +166,7 @@ def erase(ids: list[str]) -> None:
         for run in runs:
             with telling():  # and the others still go
                 launcher().delete(run.id)
+        st.session_state[JUST_NOW] = ids
         select([run_id for run_id in st.session_state[SELECTED] if run_id not in ids])
 
 

@@ -18,6 +18,7 @@ from playground.text import plain
 
 ROOT = Path(__file__).resolve().parents[1]
 SELECTED = "runs.selected"  # ids of the ticked rows, in the order in which they were ticked
+JUST_NOW = "runs.deleted"  # ids that this person deleted on this visit of the page
 ROW_HEIGHT = 32  # pixels
 AT_ONCE = 2  # imports
 PATIENCE = 30.0  # seconds that a third one waits
@@ -45,8 +46,8 @@ def keep(ids: list[str]) -> None:
         state.set_run(ids[0])  # the other pages follow
 
 
-def head(runs: list[Run]) -> str:
-    """Search, import, resume all. Returns what is searched for."""
+def head(runs: list[Run], more: Callable[[], None]) -> str:
+    """Search, import, resume all, and what `more` adds to the row. Returns what is searched for."""
     broken = runs_list.interrupted(runs)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         search: str = st.text_input(
@@ -69,6 +70,7 @@ def head(runs: list[Run]) -> str:
         st.button(f"↻ {_('Refresh')}", key="runs.refresh", help=_("Look again at what is on the disk."))
         with st.popover(_("Import"), help=_("Bring in a run that was downloaded as an archive.")):
             upload()
+        more()
         if st.button(f"＋ {_('New run')}", key="runs.new", help=_("Choose settings and train on the Train page.")):
             st.switch_page(ROOT / "pages" / "train.py")
     return search

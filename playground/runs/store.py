@@ -42,6 +42,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 LARGEST_FACTS = bounds.LARGEST["run.json"]
 NAME, NOTES, TAG, TAGS = 80, 10_000, 40, 20  # longest name, note and tag of a label, in characters; most tags
 RUN_ID = re.compile(r"(?:\d{8}-\d{9}-[0-9a-f]{16}|sample-[a-z0-9-]{1,40})")
+TRASH = re.compile(rf"\.trash-({RUN_ID.pattern})-[0-9a-f]{{8}}")  # a deleted run, see trash.py
 STATES = ("draft", "queued", "running", "paused", "finished", "stopped", "failed", "interrupted")
 SERVER = re.compile("[0-9a-f]{16}")
 STEP_FILE = re.compile(r"(0|[1-9][0-9]{0,8})\.safetensors")
@@ -346,7 +347,9 @@ def _list() -> tuple[list[Run], dict[str, RunError]]:
 
 
 def delete(run_id: str) -> bool:
-    """Delete a run, training or not: it is gone from the list at once, and its trainer ends when it sees that."""
+    """Delete a run, training or not: it is gone from the list at once, and its trainer ends when it sees that. It lies in the
+    trash for a day (see trash.py).
+    """
     run = find(run_id) or (Run(root() / run_id) if RUN_ID.fullmatch(run_id) else None)
     if run is None or run.is_sample or not run.path.is_dir():
         return False
@@ -360,15 +363,17 @@ def delete(run_id: str) -> bool:
                 raise
             run.ask("stop")
             time.sleep(0.02)
-    shutil.rmtree(trash, ignore_errors=True)
+    with suppress(OSError):
+        os.utime(trash)  # since when it lies there
     return True
 
 
 def sweep() -> None:
-    """Remove what a process that was killed left half deleted, or half made (a day ago: it may still be in the making)."""
-    for left in root().glob(".trash-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for left in root().glob(".new-*"):
+    """Remove what has lain in the trash for a day, and what a process that was killed left half made as long ago."""
+    for left in [*root().glob(".trash-*"), *root().glob(".new-*")]:
+        if left.name.startswith(".trash-") and not TRASH.fullmatch(left.name):  # was being deleted for good
+            shutil.rmtree(left, ignore_errors=True)
+            continue
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > 24 * 3600:
                 shutil.rmtree(left, ignore_errors=True)

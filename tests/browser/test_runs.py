@@ -11,7 +11,7 @@ import pytest
 from core.checkpoint import save_weights
 from core.model import Transformer
 from core.read import build, fit
-from playground.runs import store
+from playground.runs import store, trash
 from playground.runs.store import Run, Status
 from tests.browser.conftest import Server
 
@@ -44,6 +44,7 @@ def runs(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Run]]
     yield made
     for run in store.list_runs():
         store.delete(run.id)
+    trash.empty()
 
 
 def tick(page: Any, row: int) -> None:
@@ -149,3 +150,28 @@ def test_links_open_the_run_elsewhere(server: Server, page: Any, idle: Idle, run
     page.wait_for_url("**seed=7*")
     assert "run=" not in page.url
     assert "d_model=16" in page.url
+
+
+def test_what_was_deleted_comes_back_by_undo_and_from_the_trash(
+    server: Server, page: Any, idle: Idle, runs: list[Run]
+) -> None:
+    mine = {run.id for run in runs}
+    page.goto(f"{server.url}/runs?lang=en")
+    idle(page)
+    tick(page, 1)
+    page.get_by_text("middle <b>$x$ · ✓ finished").wait_for()
+    page.get_by_role("button", name="Delete …").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_text("1 run is in the trash.").wait_for()
+    assert store.find(runs[1].id) is None
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("1 run is in the trash.").wait_for(state="hidden")
+    assert {run.id for run in store.list_runs() if not run.is_sample} == mine
+    for run in runs:
+        store.delete(run.id)
+    page.goto(f"{server.url}/runs?lang=zh_CN")
+    idle(page)
+    page.get_by_role("button", name="回收站").click()
+    page.get_by_role("button", name="全部恢复").click()
+    page.get_by_role("button", name="回收站").wait_for(state="hidden")
+    assert {run.id for run in store.list_runs() if not run.is_sample} == mine

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from core.read import build, fit
 from playground import run_actions, runs_view
-from playground.runs import store
+from playground.runs import store, trash
 from playground.runs.store import Run, Status
 from tests.pages.conftest import SAMPLE, Notes
 
@@ -157,6 +157,43 @@ def test_delete_asks_first(app: Open, crew: RunsNotes) -> None:
     assert store.find(run.id) is None
     assert store.find(other.id)
     assert "wrong one" not in at.run().dataframe[0].value["name"].tolist()
+    assert not at.exception
+
+
+def test_undo_brings_back_what_was_deleted(app: Open, crew: RunsNotes) -> None:
+    run, other = make(name="oh no"), make(name="keep me")
+    at = visit(app, run)
+    at.button(key=f"runs.delete#1#{run.id}").click().run()
+    at.button(key="runs.delete.yes").click().run()
+    assert "1 run is in the trash." in " ".join(text.value for text in at.markdown)
+    at.button(key="runs.undo").click().run()
+    assert store.find(run.id)
+    assert "oh no" in at.dataframe[0].value["name"].tolist()
+    assert not any(button.key == "runs.undo" for button in at.button)
+    assert store.find(other.id)
+    assert not at.exception
+
+
+def test_many_come_back_from_the_trash_and_anyone_may(app: Open, crew: RunsNotes) -> None:
+    runs = [make(name=f"run {i}") for i in range(3)]
+    for run in runs:
+        assert store.delete(run.id)
+    damaged = make()
+    (damaged.path / "run.json").write_text("{")
+    assert store.delete(damaged.id)
+    at = visit(app)  # another visitor, later
+    assert {b.key for b in at.button if b.key and b.key.startswith("runs.restore#")} == {
+        f"runs.restore#{run.id}" for run in (*runs, damaged)
+    }
+    at.button(key=f"runs.restore#{runs[0].id}").click().run()
+    assert store.find(runs[0].id)
+    at.button(key="runs.restore_all").click().run()
+    assert all(store.find(run.id) for run in runs)
+    assert store.folder_of(damaged.id)
+    assert not any(b.key == "runs.empty_trash" for b in at.button)
+    assert store.delete(runs[1].id)
+    at.run().button(key="runs.empty_trash").click().run()
+    assert trash.listed() == []
     assert not at.exception
 
 

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import random
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from playground.runs import archive, files, log, store
+from playground.runs import archive, files, log, store, trash
 from playground.runs.checkpoints import schedule, thin
 from playground.runs.store import Label, RunError, Status
 from tests.playground import small
@@ -124,9 +126,38 @@ def test_delete_takes_the_whole_run_and_no_sample() -> None:
     assert store.delete(run.id)
     assert not store.delete(run.id)
     assert store.find(run.id) is None
+    assert [deleted.id for deleted in trash.listed()] == [run.id]
+    assert trash.empty(trash.SECONDS) == 0
+    assert trash.empty() == 1
     assert not list(run.path.parent.iterdir())
     assert not store.delete("sample-reverse")
     assert not store.delete("../..")
+
+
+def test_a_deleted_run_comes_back_as_it_was(trained: store.Run) -> None:
+    trained.set_label(name="mine")
+    before = {str(p.relative_to(trained.path)): p.read_bytes() for p in trained.path.rglob("*") if p.is_file()}
+    assert store.delete(trained.id)
+    assert trash.restore(trained.id)
+    assert not trash.restore(trained.id)
+    assert {str(p.relative_to(trained.path)): p.read_bytes() for p in trained.path.rglob("*") if p.is_file()} == before
+    assert store.find(trained.id) == trained
+    assert trash.listed() == []
+    for bad in ("", "..", "sample-reverse", trained.id):
+        assert not trash.restore(bad)
+
+
+def test_the_trash_is_emptied_after_a_day(runs: Path) -> None:
+    young, old = store.create(config()), store.create(config())
+    assert store.delete(young.id)
+    assert store.delete(old.id)
+    lying = trash.find(old.id)
+    assert lying is not None
+    long_ago = time.time() - 86_500
+    os.utime(lying.run.path, (long_ago, long_ago))
+    assert [deleted.id for deleted in trash.listed()] == [young.id, old.id]
+    store.sweep()
+    assert [deleted.id for deleted in trash.listed()] == [young.id]
 
 
 def a_log(n: int) -> bytes:

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import torch
 
 from core.checkpoint import load_weights
-from playground.runs import archive, checkpoints, probe, store, training
+from playground.runs import archive, checkpoints, probe, store, training, trash
 from playground.runs.store import Run, RunError, Status
 from tests.playground.pretended import Pretended
 from tests.playground.small import config, same_bits, steps_shown, train_here, weights_after, weights_on_disk
@@ -294,10 +294,12 @@ def delete() -> Case:
             whole(run)
             assert steps_shown(run) == [1, 2, 3]
             assert store.delete(run.id)
+        for deleted in trash.listed():  # where it did not get that far it can be brought back
+            whole(deleted.run)
         assert store.find(run.id) is None
         assert not run.path.exists()
 
-    return Case(lambda: store.delete(run.id), judge)
+    return Case(lambda: (store.delete(run.id), trash.empty())[0], judge)  # into the trash, and for good
 
 
 @operation
@@ -394,7 +396,9 @@ def judge_folder(point: Point, litter_allowed: bool) -> None:
     litter = [path.name for path in [*store.root().glob("*/.*"), *store.root().glob("*/*/.*")]]
     assert litter_allowed or not litter, litter
     assert litter_allowed or not list(store.root().glob(".new-*"))
-    assert not list(store.root().glob(".trash-*"))
+    for left in store.root().glob(".trash-*"):  # deleted, and to be brought back as it was
+        assert store.TRASH.fullmatch(left.name)
+        whole(Run(left))
 
 
 def attempt(name: str, nth: int, fault: int) -> Point:
