@@ -8,14 +8,19 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.requests import Request
 from streamlit.testing.v1 import AppTest
 
