@@ -29,10 +29,8 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def metrics_csv(run: Run) -> str:
     """All records, also those of a run so long that the pages draw only a part of them. Raises OSError."""
-    try:
-        return csv_text(METRICS, ([record[name] for name in METRICS] for record in each(run.path / "metrics.jsonl")))
-    except FileNotFoundError:
-        return csv_text(METRICS, ())
+    records = each(run.path / "metrics.jsonl")
+    return csv_text(METRICS, ([record[name] for name in METRICS] for record in records))
 
 
 def zipped(run: Run, steps: Collection[int] | None = None, state: bool = True) -> bytes:

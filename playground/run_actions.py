@@ -175,7 +175,7 @@ def downloads(run: Run) -> None:
     steps = run.saved_steps()
     for label, kept, state_too, size in packages(run):
         st.download_button(
-            f"{label} (.zip, {megabytes(size)})",
+            f"{label} · {megabytes(size)}",
             partial(zipped, run, kept, state_too),
             f"{run.id}.zip",
             "application/zip",
@@ -213,15 +213,15 @@ def packages(run: Run) -> list[tuple[str, list[int], bool, int]]:
     limit = upload_limit() * 2**20
     try:
         whole = archive.steps_of(run)
-        found = [(_("Whole run"), whole, True, archive.size(run, whole))]
+        found = [(_("Whole run (.zip)"), whole, True, archive.size(run, whole))]
         if found[0][3] <= limit:
             return found
         state = bool(run.resumable_steps())
         if state:
-            found.append((_("Without resume state"), whole, False, archive.size(run, whole, state=False)))
+            found.append((_("Without resume state (.zip)"), whole, False, archive.size(run, whole, state=False)))
         few = archive.steps_of(run, limit - archive.size(run, (), state=False) - len(whole) * archive.OVERHEAD)
         if len(few) < len(whole) and archive.size(run, few, state=False) <= limit:
-            found.append((_("Fewer steps"), few, False, archive.size(run, few, state=False)))
+            found.append((_("Fewer steps (.zip)"), few, False, archive.size(run, few, state=False)))
         return found
     except OSError:  # the folder goes just now, or cannot be read
         return []

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from core.files import open_plain
+from core.files import is_plain, open_plain
 from playground.runs.bounds import FLOAT, LARGEST, SECONDS, STEPS, scalar
 
 KEYS = ("step", "loss", "lr", "grad_norm", "tokens_per_s", "token_accuracy", "exact_match", "seconds")
@@ -271,6 +271,8 @@ def each(path: Path) -> Iterator[dict[str, Any]]:
     """
     steps, places = array("q"), array("q")
     rates: list[tuple[int, int]] = []  # how many records came before a person set the learning rate, and at which step
+    if not is_plain(path):  # none yet, or no run's file
+        return
     with open_plain(path) as file:
         for place, line in _lines(file):
             if match := BEGINNING.match(line):
