@@ -2,18 +2,19 @@
 
 import unicodedata
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from core.checkpoint import CheckpointError, load_weights
-from core.config import ModelConfig, RunConfig
+from core.checkpoint import CheckpointError
+from core.config import RunConfig
+from core.decode import cap_of
 from core.model import Transformer
 from core.tasks import TASKS, Data, SymbolError
-from playground import state
+from playground import estimate, state
 from playground.components import component
 from playground.i18n import _
+from playground.models import TOO_LARGE, models
 from playground.runs import store
 from playground.runs.store import Run
 from playground.text import plain
@@ -109,18 +110,48 @@ def _advance(ticker: str, playing: str, slot: str, steps: list[int]) -> None:
 
 def model_at(run: Run, step: int) -> Transformer:
     """The model of a run at a saved step, in evaluation mode. Shared: never change its weights. Raises CheckpointError."""
-    path = run.weights_path(step)
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError:
-        raise CheckpointError(template="These weights are gone.") from None
-    return _model(str(path), changed, run.config.model)
+    return models().get(run.weights_path(step), run.config.model, run.config.task.longest_target)
+
+
+def refuse_large(run: Run) -> None:
+    """A model whose weights are too large to look at: the page says so and ends, before anything is read."""
+    size = estimate.weights(run.config.model)
+    if size > estimate.LARGEST_WEIGHTS:
+        st.info(_(TOO_LARGE).format(size=estimate.size(size), most=estimate.size(estimate.LARGEST_WEIGHTS)))
+        st.stop()
+
+
+def refuse_in_labs(run: Run, ids: list[int]) -> None:
+    """A model that is too large for a lab, on this input: the page says so and ends, before anything is computed."""
+    config = run.config.model
+    refuse_large(run)
+    data = data_of(run)
+    answer = data.answer(data.vocab.decode(ids))
+    n_target = len(answer) + 1 if answer else cap_of(config, len(ids), run.config.task.longest_target)
+    if not estimate.lab_too_large(config, len(ids), n_target):
+        return
+    if estimate.lab_too_large(config, 1, 2):
+        st.info(
+            _(
+                "This model is too large for a lab, which computes everything twice and shows every number: {layers} layers, "
+                "{heads} heads, {size} of weights. Choose a smaller run on the left, or the sample; the Attention page can show it."
+            ).format(layers=config.n_layers, heads=config.n_heads, size=estimate.size(estimate.weights(config)))
+        )
+    else:
+        st.info(
+            _(
+                "This input is too long for a lab with this model ({layers} layers, {heads} heads), which computes everything "
+                "twice and shows every number. Type a shorter one on the left, or choose a smaller run or the sample."
+            ).format(layers=config.n_layers, heads=config.n_heads)
+        )
+    st.stop()
 
 
 def readable(run: Run, step: int) -> tuple[int, Transformer]:
     """The model of this step. Where its weights are damaged, that of the nearest one that can be read, with a notice; where
     there is none, the page ends with the reason.
     """
+    refuse_large(run)
     reason = ""
     for other in sorted(run.saved_steps(), key=lambda saved: abs(saved - step)):
         try:
@@ -134,11 +165,6 @@ def readable(run: Run, step: int) -> tuple[int, Transformer]:
         return other, model
     st.error(_("The weights of this run cannot be read: {reason}").format(reason=reason))
     st.stop()
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _model(path: str, changed: int, _config: ModelConfig) -> Transformer:
-    return load_weights(Path(path), _config)
 
 
 def data_of(run: Run) -> Data:

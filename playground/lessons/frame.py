@@ -26,7 +26,7 @@ import streamlit as st
 
 from core.model import Transformer
 from core.tasks import Data
-from playground import address, pick, state
+from playground import address, models, pick, state
 from playground.components import component
 from playground.i18n import _
 from playground.lessons import LABS
@@ -219,8 +219,15 @@ class LabContext:
 
     def show(self, draw: Mapping[str, Callable[["LabContext", PanelView], None]]) -> None:
         """Draw the chosen panel with its function."""
-        with self.panel(self.now) as view:
+        with models.heavy(self.run.config.model), self.panel(self.now) as view:
             draw[self.now.id](self, view)
+        del self.model  # callbacks hold on to this context, and must not hold on to the weights
+
+    def __getattr__(self, name: str) -> Any:
+        """The model again, should a callback need it."""
+        if name != "model":
+            raise AttributeError(name)
+        return pick.model_at(self.run, self.step)
 
 
 def lab_page(lab: Lab) -> LabContext:
@@ -248,6 +255,7 @@ def lab_page(lab: Lab) -> LabContext:
     if ids is None:
         st.info(_("Type an input on the left: the lab works on it."))
         st.stop()
+    pick.refuse_in_labs(run, ids)
     step, model = pick.readable(run, step)
     return LabContext(lab, run, step, model, pick.data_of(run), ids, next(p for p in lab.panels if p.id == now))
 
