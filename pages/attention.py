@@ -21,6 +21,11 @@ with st.sidebar:
     src = attention_view.source(run, PAGE, asked)
     writes, target = attention_view.target(run, src, asked)
 
+before = st.session_state.get(f"{PAGE}.view.{run.id}")
+wanted = asked.get("step", str(before["step"]) if before else "")
+if wanted and (near := pick.nearest_step(run, wanted)) is not None and str(near) != wanted:
+    asked["step"] = str(near)  # steps are thinned out while a run goes on
+pick.notices(PAGE, run)
 if not steps:
     st.info(_("No weights are saved yet. Train this run for a moment, or choose another one."))
     st.stop()

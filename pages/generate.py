@@ -20,8 +20,8 @@ asked = address.follow(PAGE, ("step", "text", "out", "hand", *OPTIONS))
 with st.sidebar:
     run = pick.choose_run()
     data = pick.data_of(run)
-    if asked.get("step", "").isdigit() and int(asked["step"]) in run.saved_steps():
-        st.session_state[f"{PAGE}.step.{run.id}"] = int(asked["step"])
+    if "step" in asked and (near := pick.nearest_step(run, asked["step"])) is not None:
+        st.session_state[f"{PAGE}.step.{run.id}"] = near
     if "text" in asked:
         st.session_state[f"{PAGE}.source.{run.id}"] = asked["text"]
     step = pick.choose_step(run, PAGE)
@@ -29,6 +29,7 @@ with st.sidebar:
     st.caption(plain(_(TASKS[run.config.task.name].explanation)))
     options = view.sidebar(asked)
 
+pick.notices(PAGE, run)
 if src is None:
     st.info(_("Type a text on the left: the model answers it here, token by token."))
     st.stop()

@@ -44,6 +44,35 @@ def choose_run(label: str | None = None) -> Run:
     return runs[chosen]
 
 
+def nearest_step(run: Run, asked: str) -> int | None:
+    """The saved step that an address asks for, or the nearest one, with a notice; None (with one, too) for no number."""
+    steps = run.saved_steps()
+    if not steps:
+        return None
+    if not (asked.isascii() and asked.isdigit() and len(asked) < 10):
+        state.notice_bad_url("step")
+        return None
+    step = min(steps, key=lambda saved: (abs(saved - int(asked)), saved))
+    if step != int(asked):
+        sentence = _("Step {asked} is not saved: the page opened at step {step}, the nearest that is.")
+        state.notice_bad_url("step", sentence.format(asked=asked, step=step))
+    return step
+
+
+def notices(page: str, run: Run) -> None:
+    """What of the address could not be followed, until another run or page is chosen: a page may redraw itself at once."""
+    slot = "notices"
+    about = (page, run.id)
+    if ignored := state.pop_bad_url():
+        general = _("“{name}” in the address was not understood and is ignored.")
+        said = [why or general.format(name=plain(name)) for name, why in ignored.items()]
+        if "run" in ignored:
+            said.append(_("Shown instead: {title}.").format(title=plain(title(run))))
+        st.session_state[slot] = about, said
+    if st.session_state.get(slot, ((), ()))[0] == about:
+        st.warning(" ".join(st.session_state[slot][1]))
+
+
 def title(run: Run) -> str:
     """What lists show for a run: its name, else its task, and when it was made; the sample is labelled."""
     name = run.label().name
@@ -65,7 +94,8 @@ def choose_step(run: Run, key: str) -> int:
     # The last choice outlives the page: Streamlit forgets the slider when another page is shown.
     chosen = st.session_state.get(slot, st.session_state.get(f"{slot}.kept"))
     if st.session_state.get(slot) not in steps:
-        st.session_state[slot] = chosen if chosen in steps else steps[-1]
+        gone = chosen is not None and chosen not in steps  # thinned out while the run went on
+        st.session_state[slot] = nearest_step(run, str(chosen)) if gone else chosen if chosen in steps else steps[-1]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         if st.session_state.get(playing):
             st.button("⏸", key=f"{key}.stop", help=_("Stop playing"), on_click=_put, args=(playing, False))

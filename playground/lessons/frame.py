@@ -209,8 +209,7 @@ class LabContext:
         finally:
             title.markdown(f"### {number} · {_(panel.title)}" + (" :green[✓]" if view.is_done else ""), width="content")
             with steps:
-                for name in state.pop_bad_url():
-                    st.warning(_("“{name}” in the address was not understood and is ignored.").format(name=name))
+                pick.notices(self.lab.id, self.run)
                 stepper(self.lab, panel)
             with text:
                 explain(view, depth)
@@ -237,13 +236,9 @@ def lab_page(lab: Lab) -> LabContext:
     st.markdown(f"**{_(lab.title)}** — {_(lab.intro)}")
     with st.sidebar:
         run = pick.choose_run()
-        steps = run.saved_steps()
         asked = outside(lab.id, "step")
-        if asked is not None and steps:
-            if asked.isascii() and asked.isdigit() and len(asked) < 10:
-                st.session_state[f"lab.step.{run.id}"] = min(steps, key=lambda s: (abs(s - int(asked)), s))
-            else:
-                state.notice_bad_url("step")
+        if asked is not None and (near := pick.nearest_step(run, asked)) is not None:
+            st.session_state[f"lab.step.{run.id}"] = near
         step = pick.choose_step(run, "lab")
         put(lab.id, "step", str(step))
         if (text := outside(lab.id, "text")) is not None:
