@@ -220,7 +220,7 @@ def test_no_page_holds_the_server_or_fills_its_memory(
 
 def test_nor_with_the_largest_model_of_a_lab(server: Server, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every panel, computed."""
-    model = {"n_symbols": 52, "d_model": 192, "n_heads": 64, "n_layers": 24, "d_ff": 256, "max_len": 32}
+    model = {"n_symbols": 52, "d_model": 128, "n_heads": 64, "n_layers": 24, "d_ff": 256, "max_len": 32}
     made = folder(
         build({"model": model, "task": {"name": "reverse", "min_len": 3, "max_len": 8}}), "the largest of a lab"
     )
