@@ -11,7 +11,7 @@ from playground.i18n import N_
 
 LAPTOP = 5e10  # floating point operations a second of a laptop's CPU in training; a guess within a factor of three
 LARGEST_WEIGHTS = 512 * 2**20  # bytes: what is larger is not looked at
-LAB_WEIGHTS = 40 * 2**20  # bytes: labs compute everything twice, the second time in double precision
+LAB_WEIGHTS = 32 * 2**20  # bytes: labs compute everything twice, the second time in double precision
 LAB_CELLS = 150_000  # attention weights of all layers and heads on one input, of one kind: a lab draws and checks them
 LARGE_STEP, LARGE_MEMORY = 1.0, 2 * 2**30  # seconds and bytes above which the form warns
 UNTOLD = 16 * 2**30  # bytes of memory that a computer is taken to have where the system does not tell

@@ -288,7 +288,10 @@ class View {
     const wait = this.$(".wait");
     wait.hidden = !waiting;
     setText(wait, fetching ? t.fetching : waiting ? fill(t.loading, { step: view.step }) : "");
-    if (paper.clientWidth && paper.clientHeight) this.figure(figure, frame, layer, head, paper.clientWidth, paper.clientHeight, 0);
+    if (paper.clientWidth && paper.clientHeight) {
+      const { least, height } = this.figure(figure, frame, layer, head, paper.clientWidth, paper.clientHeight, 0);
+      paper.style.minHeight = least ? `${Math.ceil(height)}px` : ""; // a long text makes the page longer: nothing is cut
+    }
     setAttr(figure, "role", "img");
     setAttr(figure, "aria-label", this.summary(frame, layer, head));
     this.legend(this.$(".scale"));
@@ -326,8 +329,12 @@ class View {
     const queryText = (i) => (decoder ? `${packed.reads[i]} → ${packed.writes[i]}` : data.src[i]);
     const longest = chars(Array.from({ length: m.rows }, (_, i) => queryText(i)));
     const label = 34 + 8 * longest, head_room = top + 52, linesWidth = Math.max(230, Math.min(330, width * 0.33));
-    const cell = Math.max(4, Math.min(64, (width - linesWidth - label - 60) / m.columns, (height - head_room - 6) / m.rows));
-    const x0 = label + 18, y0 = head_room, font = Math.max(6, Math.min(13, cell * 0.8));
+    const x0 = label + 18, y0 = head_room, q_width = Math.min(label, 120), k_width = 54, LEAST = 4;
+    // Where map and lines do not fit side by side the lines go below.
+    const below = x0 + Math.max(LEAST * m.columns + 44, 170) + q_width + 60 + k_width + 12 > width;
+    const across = below ? width - x0 - 12 : width - linesWidth - label - 60;
+    const cell = Math.max(below ? 2 : LEAST, Math.min(below ? 8 : 64, across / m.columns, below ? 8 : (height - head_room - 6) / m.rows));
+    const font = Math.max(11, Math.min(13, cell * 0.8)), least = below || cell <= LEAST;
     this.box = { x0, y0, cell, rows: m.rows, columns: m.columns };
 
     // Axis names, then tokens with their positions.
@@ -340,9 +347,9 @@ class View {
     axis(x0, top + 12, t[view.where === "cross" ? "key_cross" : `key_${view.where}`], roles.key);
     const name = t[decoder ? "query_decoder" : "query_encoder"];
     axis(12, Math.min(height - 4, y0 + Math.max(cell * m.rows, name.length * 6.4 + 18)), name, roles.query, { turn: true });
-    const every = Math.ceil(9 / cell);
-    for (let i = 0; i < m.rows; i += every) this.token_(svg, "q", i, queryText(i), x0 - 6, y0 + (i + 0.5) * cell, label - 8, Math.max(cell, 9), "end", font, focus);
-    for (let k = 0; k < m.columns; k += every) this.token_(svg, "k", k, keys[k], x0 + (k + 0.5) * cell, y0 - 17, Math.max(cell, 9), 34, "middle", font, focus);
+    const every = Math.ceil(13 / cell), apart = Math.ceil(15 / cell); // labels that do not touch
+    for (let i = 0; i < m.rows; i += every) this.token_(svg, "q", i, queryText(i), x0 - 6, y0 + (i + 0.5) * cell, label - 8, Math.max(cell, 12), "end", font, focus);
+    for (let k = 0; k < m.columns; k += apart) this.token_(svg, "k", k, keys[k], x0 + (k + 0.5) * cell, y0 - 17, Math.max(cell, 12), 34, "middle", font, focus);
 
     const cells = add(svg, "g", { class: "cells", "shape-rendering": "crispEdges" });
     for (let q = 0; q < m.rows; q++) for (let k = 0; k < m.columns; k++) {
@@ -364,16 +371,16 @@ class View {
     add(svg, "rect", { class: "cursor", fill: "none", stroke: colours.text, "stroke-width": 2, visibility: "hidden", "pointer-events": "none" });
 
     // The same head as lines. Columns: queries left, keys right.
-    const gap = x0 + Math.max(cell * m.columns + 44, 170), q_width = Math.min(label, 120), k_width = 54;
-    const row = Math.max(4, Math.min(cell, (height - y0 - 6) / Math.max(m.rows, m.columns)));
+    const gap = below ? 12 : x0 + Math.max(cell * m.columns + 44, 170), y1 = below ? y0 + cell * m.rows + 36 : y0;
+    const row = below ? Math.max(LEAST, cell) : Math.max(LEAST, Math.min(cell, (height - y0 - 6) / Math.max(m.rows, m.columns)));
     const span = Math.max(60, Math.min(260, width - gap - q_width - k_width - 12)), lx = gap + q_width;
     const heads = (this.every && !data.part ? Array.from({ length: data.n_heads }, (_, h) => h) : [head]).map((h) => ({ head: h, weight: frame.matrix(view.where, layer, h).weight }));
-    axis(gap, top + 12, t.query, roles.query);
-    axis(lx + span + 4, top + 12, t.key, roles.key);
-    const y = drawLines(svg, { x: lx, y: y0, width: span, row, queries: m.rows, keys: m.columns, heads, focus, colours: data.look.heads });
-    const size = Math.max(6, Math.min(13, row * 0.75)), skip = Math.ceil(8 / row);
-    for (let i = 0; i < m.rows; i += skip) this.token_(svg, "q", i, queryText(i), lx - 5, y.query(i), q_width - 4, Math.max(row, 8), "end", size, focus);
-    for (let k = 0; k < m.columns; k += skip) this.token_(svg, "k", k, keys[k], lx + span + 5, y.key(k), k_width, Math.max(row, 8), "start", size, focus);
+    axis(gap, y1 - y0 + top + (below ? 40 : 12), t.query, roles.query);
+    axis(lx + span + 4, y1 - y0 + top + (below ? 40 : 12), t.key, roles.key);
+    const y = drawLines(svg, { x: lx, y: y1, width: span, row, queries: m.rows, keys: m.columns, heads, focus, colours: data.look.heads });
+    const size = Math.max(11, Math.min(13, row * 0.75)), skip = Math.ceil(13 / row);
+    for (let i = 0; i < m.rows; i += skip) this.token_(svg, "q", i, queryText(i), lx - 5, y.query(i), q_width - 4, Math.max(row, 12), "end", size, focus);
+    for (let k = 0; k < m.columns; k += skip) this.token_(svg, "k", k, keys[k], lx + span + 5, y.key(k), k_width, Math.max(row, 12), "start", size, focus);
     if (focus && !this.every) { // with one token alone there is room for its numbers
       const n = focus.side === "q" ? m.columns : m.rows;
       for (let i = 0; i < n; i++) {
@@ -382,7 +389,8 @@ class View {
           "font-size": 11, fill: colours.text, stroke: colours.background, "stroke-width": 3, "paint-order": "stroke", "pointer-events": "none" }, three(weight));
       }
     }
-    return { width: lx + span + k_width + 20, height: y0 + Math.max(cell * m.rows, row * Math.max(m.rows, m.columns)) + 12 };
+    const lines = row * Math.max(m.rows, m.columns), bottom = below ? y1 + lines : y0 + Math.max(cell * m.rows, lines);
+    return { width: Math.max(x0 + cell * m.columns, lx + span + k_width) + 20, height: bottom + 12, least };
   }
 
   // A token with its position, on a field that can be clicked.

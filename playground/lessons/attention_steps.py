@@ -90,7 +90,7 @@ def embedded(model: Transformer, trace: Trace, ids: Sequence[int], side: str) ->
     part = model.src_embedding if side == "src" else model.tgt_embedding
     total = trace[f"embed.{side}"][0]
     position = trace.get(f"embed.{side}.position")  # rotary, ALiBi and none add nothing here
-    added = torch.zeros_like(total) if position is None else position[0]
+    added = torch.zeros_like(total) if position is None else position[0].detach()
     return Embedded(part.token.weight[list(ids)].detach(), trace[f"embed.{side}.token"][0], added, total)
 
 
