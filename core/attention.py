@@ -46,11 +46,12 @@ def attend(
         seen = put(trace, "mask", given)
         if seen is not given:
             mask, triangle = seen, False
-        scores = q @ k.transpose(-2, -1) * scale  # (B, H, Tq, Tk)
-        scores = scores if bias is None else scores + bias
-        put(trace, "scores", scores)
-        pattern = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-        put(trace, "pattern", pattern.masked_fill(~seen, 0.0))  # a fully blocked row is 0 / 0: zeros, not NaN
+        if trace.wants("scores") or trace.wants("pattern"):
+            scores = q @ k.transpose(-2, -1) * scale  # (B, H, Tq, Tk)
+            scores = scores if bias is None else scores + bias
+            put(trace, "scores", scores)
+            pattern = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+            put(trace, "pattern", pattern.masked_fill(~seen, 0.0))  # a fully blocked row is 0 / 0: zeros, not NaN
     if bias is not None:
         mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
         triangle = False

@@ -1,6 +1,8 @@
 """Weights and training state on disk: safetensors (no code inside), each file whole or not there at all."""
 
 import json
+import math
+import mmap
 import os
 import struct
 import tempfile
@@ -16,10 +18,12 @@ from torch import Tensor
 from core.config import ModelConfig, RunConfig
 from core.files import open_plain
 from core.model import Transformer, parameter_counts
+from core.positions import PositionalEncoding
 from core.train import TrainingState
 
 UMASK = os.umask(0o022)  # it can only be read by setting it
 os.umask(UMASK)
+ALIGN = 64  # bytes: where a tensor may begin in memory
 CHECKSUM = "crc32"  # its name among a file's remarks; files without one, of older versions, are read all the same
 
 
@@ -77,14 +81,18 @@ def checksum(tensors: dict[str, Tensor], remarks: dict[str, str]) -> str:
     return f"{crc:08x}"
 
 
-def load_weights(path: Path, config: ModelConfig) -> Transformer:
-    """The model of a config with the weights of a file, on the CPU, in evaluation mode.
+def load_weights(path: Path, config: ModelConfig, longest_target: int = 0) -> Transformer:
+    """The model of a config with the weights of a file, on the CPU, in evaluation mode. `longest_target`: as in Transformer.
 
     Names, shapes and types must be those that the config builds, and every number finite. Raises CheckpointError.
     """
     weights, _ = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()))
-    model = Transformer(config)
-    model.load_state_dict(weights)
+    with torch.device("meta"):  # no second copy of the weights, and no random numbers that are overwritten at once
+        model = Transformer(config, longest_target)
+    model.load_state_dict(weights, assign=True)
+    for part in model.modules():
+        if isinstance(part, PositionalEncoding):
+            part.fix()
     return model.eval()
 
 
@@ -135,6 +143,39 @@ def load_state(path: Path, run: RunConfig) -> TrainingState:
     return state
 
 
+def numbers(path: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file whose header was checked, in memory of their own. Raises OSError, CheckpointError.
+
+    Safetensors itself maps the file: both copies would count, and the process would die if somebody cut the file meanwhile.
+    """
+    tensors = {}
+    with path.open("rb") as file:
+        try:
+            length = struct.unpack("<Q", file.read(8))[0]
+            header = json.loads(file.read(length))
+            begins = {name: 8 + length + header[name]["data_offsets"][0] for name in wanted}
+        except (struct.error, ValueError, KeyError, TypeError):  # another file since the header was checked
+            raise CheckpointError(template="This is not a whole safetensors file.") from None
+        sizes = {name: 4 * math.prod(shape) for name, shape in wanted.items()}
+        room = anonymous(sum(size + ALIGN for size in sizes.values()))
+        place = 0
+        for name, shape in wanted.items():
+            file.seek(begins[name])
+            if file.readinto(memoryview(room)[place : place + sizes[name]]) != sizes[name]:
+                raise CheckpointError(template="This is not a whole safetensors file.")
+            value = torch.frombuffer(room, dtype=torch.float32, count=sizes[name] // 4, offset=place)
+            tensors[name] = value.reshape(shape)
+            place += -(-sizes[name] // ALIGN) * ALIGN
+    return tensors
+
+
+def anonymous(size: int) -> mmap.mmap:
+    """Zeroed memory beside the heap: it goes back to the system when its last tensor goes, where a heap would keep it."""
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, size)
+
+
 def read_tensors(
     path: Path, expected: dict[str, tuple[int, ...]], size: int, optional: dict[str, tuple[int, ...]] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -163,12 +204,12 @@ def read_tensors(
                         template="The tensor {tensor} has another shape or type than this configuration builds.",
                         tensor=name,
                     )
-            tensors = {name: file.get_tensor(name) for name in names}
             remarks = file.metadata() or {}
+        tensors = numbers(path, {name: allowed[name] for name in names})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(template="The file cannot be read: {error}", error=str(error)) from None
     for name, value in tensors.items():
-        if not value.isfinite().all():
+        if value.numel() and not torch.stack(value.aminmax()).isfinite().all():  # both pass NaN on, and make no copy
             raise CheckpointError(template="The tensor {tensor} holds numbers that are not finite.", tensor=name)
     found = remarks.pop(CHECKSUM, None)
     if found is not None and found != checksum(tensors, remarks):

@@ -1,6 +1,7 @@
 """Every knob of a run: frozen pydantic models that carry bounds and help, so form, URL, JSON and command line agree."""
 
 from typing import Literal, Self, get_args
+from unicodedata import normalize
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -129,6 +130,13 @@ class TaskConfig(Config):
         if self.name == "pairs":
             return max((len(text) for pair in self.pairs for text in pair), default=1) + 1
         return 2 * self.max_len + 2 if self.name == "add" else self.max_len + 1
+
+    @property
+    def longest_target(self) -> int:
+        """Tokens of the longest answer, with its end token: a model of this task must be free to write so many."""
+        if self.name == "pairs":
+            return max((len(normalize("NFC", target)) for _source, target in self.pairs), default=0) + 1
+        return self.max_len + 2 if self.name == "add" else self.longest
 
     def symbols_needed(self) -> int | None:
         """The vocabulary size that the task itself fixes, or None where the person chooses."""

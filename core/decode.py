@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from core.config import ModelConfig
 from core.model import BOS, EOS, PAD, DecoderCache, Transformer
 from core.trace import Edit, Trace
 
@@ -78,10 +79,19 @@ def distribution(logits: Tensor, options: DecodeOptions) -> Tensor:
     return logits.softmax(-1)
 
 
+def cap_of(config: ModelConfig, n_source: int, longest_target: int) -> int:
+    """How many tokens a model may write for a source: BOS and all but the last token must fit the model.
+
+    The one place that decides it: twice the source and two more, so that a model can go wrong in its own way, and never less
+    than the longest answer of its task.
+    """
+    return max(1, min(max(2 * n_source + 2, longest_target), config.max_len))
+
+
 def limit(model: Transformer, src: Tensor, options: DecodeOptions) -> int:
-    """How many tokens may be generated: BOS and all but the last token must fit the model."""
-    cap = options.max_len or 2 * src.shape[1] + 2
-    return max(1, min(cap, model.config.max_len))
+    """How many tokens may be generated: what the options say, else `cap_of`. src (B, S)"""
+    cap = cap_of(model.config, src.shape[1], model.longest_target)
+    return max(1, min(options.max_len or cap, model.config.max_len))
 
 
 @torch.no_grad()

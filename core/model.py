@@ -97,11 +97,14 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`encode` a source, `decode` a target beside it. Token ids are int64: PAD 0, BOS 1, EOS 2, then symbols."""
+    """`encode` a source, `decode` a target beside it. Token ids are int64: PAD 0, BOS 1, EOS 2, then symbols.
 
-    def __init__(self, config: ModelConfig) -> None:
+    `longest_target`: tokens of the longest answer that its task has (0: not known), see `core.decode.limit`.
+    """
+
+    def __init__(self, config: ModelConfig, longest_target: int = 0) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.longest_target = config, longest_target
         self.src_embedding, self.tgt_embedding = Embedding(config), Embedding(config)
         self.encoder = nn.ModuleList(Block(config, cross=False) for _ in range(config.n_layers))
         self.decoder = nn.ModuleList(Block(config, cross=True) for _ in range(config.n_layers))

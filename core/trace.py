@@ -19,11 +19,14 @@ class Trace(Mapping[str, Tensor]):
     `{encoder|decoder}.{layer}.{resid_pre,resid_self,resid_mid,ffn,resid_post}`, `embed.{src,tgt}[.token|.position]`,
     `memory` and `logits`. Layers count from 0. `pattern` is after softmax and mask, before dropout.
 
+    `keep` says which names to remember, all of them without it: a deep model on a long input has gigabytes to show, and
+    what nobody keeps is not computed beside the output at all.
+
     Raises ValueError for an edit to scores or pattern (edit q, k, mask or z instead).
     """
 
-    def __init__(self, edits: Mapping[str, Edit] | None = None) -> None:
-        self.edits = dict(edits or {})
+    def __init__(self, edits: Mapping[str, Edit] | None = None, keep: Callable[[str], bool] | None = None) -> None:
+        self.edits, self.keep = dict(edits or {}), keep
         self._tensors: dict[str, Tensor] = {}
         for name in self.edits:
             if name.rpartition(".")[2] in DERIVED:
@@ -33,8 +36,13 @@ class Trace(Mapping[str, Tensor]):
         """Keep x under its name; returns x, or what the edit of that name makes of it."""
         if name in self.edits:
             x = self.edits[name](x)
-        self._tensors[name] = x
+        if self.wants(name):
+            self._tensors[name] = x
         return x
+
+    def wants(self, name: str) -> bool:
+        """Whether a tensor of this name would be kept."""
+        return self.keep is None or self.keep(name)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
@@ -54,6 +62,9 @@ class Scope:
 
     def put(self, name: str, x: Tensor) -> Tensor:
         return self._trace.put(f"{self._prefix}.{name}", x)
+
+    def wants(self, name: str) -> bool:
+        return self._trace.wants(f"{self._prefix}.{name}")
 
 
 AnyTrace = Trace | Scope | None

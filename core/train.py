@@ -101,7 +101,7 @@ class Trainer:
         self.device = usable(pick_device(run.train.device))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.train.seed)
-            self.model = Transformer(run.model).to(self.device)
+            self.model = Transformer(run.model, run.task.longest_target).to(self.device)
         self.data = Data(run, self.device)
         self.parameters = dict(self.model.named_parameters())
         # β₂ = 0.98 as in the paper (§5.3); one fused update for all parameters.

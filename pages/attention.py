@@ -1,6 +1,8 @@
 """Attention: any run, any saved step, any input. Which token looks at which, head by head."""
 
 import json
+from contextlib import nullcontext
+from dataclasses import asdict, astuple
 
 import streamlit as st
 
@@ -19,11 +21,21 @@ with st.sidebar:
     src = attention_view.source(run, PAGE, asked)
     writes, target = attention_view.target(run, src, asked)
 
+before = st.session_state.get(f"{PAGE}.view.{run.id}")
+wanted = asked.get("step", str(before["step"]) if before else "")
+if wanted and (near := pick.nearest_step(run, wanted)) is not None and str(near) != wanted:
+    asked["step"] = str(near)  # steps are thinned out while a run goes on
+pick.notices(PAGE, run)
 if not steps:
     st.info(_("No weights are saved yet. Train this run for a moment, or choose another one."))
     st.stop()
 if src is None or (writes == "typed" and target is None):
     st.info(_("Type a text on the left: its attention appears here."))
+    st.stop()
+
+pick.refuse_large(run)
+if why := attention_view.too_much(run, src, target):
+    st.info(why)
     st.stop()
 
 model = run.config.model
@@ -42,8 +54,10 @@ def follow_view() -> None:
 
 
 view = st.session_state[kept]
-shown, complete = frames(run, data.vocab, steps, view["step"], src, target)
-while bad := attention_view.damaged(run, steps, src, target):
+part = attention_view.part_of(run, view, src, target)
+with st.spinner(_("Computing …")) if part else nullcontext():
+    shown, complete = frames(run, data.vocab, steps, view["step"], src, target, part)
+while bad := attention_view.damaged(run, steps, src, target, part):
     st.warning(
         ngettext(
             "The weights of step {steps} cannot be read; it is left out.",
@@ -56,14 +70,15 @@ while bad := attention_view.damaged(run, steps, src, target):
         break
     view = st.session_state[kept] = read_view(view_query(view), steps, model.n_layers, model.n_heads)
     st.session_state[f"{kept}.start"] = view
-    shown, complete = frames(run, data.vocab, steps, view["step"], src, target)
+    shown, complete = frames(run, data.vocab, steps, view["step"], src, target, part)
 if not shown:
     st.error(_("The weights of this run cannot be read. Choose another run."))
     st.stop()
 component("attention", "heads.js", "lines.js")(
     key=PAGE,
     data={
-        "input": json.dumps([run.id, src, target]),
+        "input": json.dumps([run.id, src, target, part and astuple(part)]),
+        "part": part and asdict(part),
         "title": pick.title(run),
         "src": [data.vocab.name(i) for i in src],
         "n_layers": model.n_layers,
@@ -71,6 +86,7 @@ component("attention", "heads.js", "lines.js")(
         "steps": steps,
         "frames": shown,
         "complete": complete,
+        "alone": not attention_view.computed_ahead(run, part),  # a step is computed only when it is asked for
         "target": writes,
         "view": st.session_state[f"{kept}.start"],
         "look": palette(),

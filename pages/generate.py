@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.model import EOS
 from core.tasks import TASKS
-from playground import address, pick
+from playground import address, models, pick
 from playground import generate_view as view
 from playground.components import component
 from playground.i18n import _
@@ -20,8 +20,8 @@ asked = address.follow(PAGE, ("step", "text", "out", "hand", *OPTIONS))
 with st.sidebar:
     run = pick.choose_run()
     data = pick.data_of(run)
-    if asked.get("step", "").isdigit() and int(asked["step"]) in run.saved_steps():
-        st.session_state[f"{PAGE}.step.{run.id}"] = int(asked["step"])
+    if "step" in asked and (near := pick.nearest_step(run, asked["step"])) is not None:
+        st.session_state[f"{PAGE}.step.{run.id}"] = near
     if "text" in asked:
         st.session_state[f"{PAGE}.source.{run.id}"] = asked["text"]
     step = pick.choose_step(run, PAGE)
@@ -29,6 +29,7 @@ with st.sidebar:
     st.caption(plain(_(TASKS[run.config.task.name].explanation)))
     options = view.sidebar(asked)
 
+pick.notices(PAGE, run)
 if src is None:
     st.info(_("Type a text on the left: the model answers it here, token by token."))
     st.stop()
@@ -45,9 +46,17 @@ if before and before[0] == about and before[1] != step and "out" not in asked:
     draft = draft.cut(len(draft.fixed))  # other weights write other tokens, as many as before
 if command := st.session_state.pop(f"{PAGE}.command", None):
     draft, n = view.act(draft, command, len(vocab), cap)
+    if (chosen := view.layer_asked(command)) is not None:
+        st.session_state[f"{PAGE}.layer"] = chosen
+if why := view.too_much(model, src, cap, options):
+    st.info(why)
+    st.stop()
 
+layer = view.layer_of(model, len(src), cap, st.session_state.get(f"{PAGE}.layer"))
 weights = (str(run.weights_path(step)), run.weights_path(step).stat().st_mtime_ns)
-now = view.scene(model, weights, tuple(src), draft, n, options)
+with models.heavy(run.config.model):
+    now = view.scene(model, weights, tuple(src), draft, n, options, layer)
+del model  # what a callback of this page still holds on to must not be the weights
 st.session_state[slot] = (about, step, now.draft)
 known = data.answer(vocab.decode(src))
 answer = [*vocab.encode(known), EOS] if known else None
@@ -60,10 +69,10 @@ def take_command() -> None:
 component("generate", "beams.js")(
     key=PAGE,
     data={
-        "input": json.dumps([run.id, src]),
+        "input": json.dumps([run.id, src, layer]),
         "src": [vocab.name(i) for i in src],
         "look": palette(),
-        **view.data_of(now, options, vocab, cap, answer),
+        **view.data_of(now, options, vocab, cap, answer, layer, run.config.model.n_layers),
     },
     on_act_change=take_command,
 )

@@ -2,10 +2,8 @@
 
 import base64
 import json
-import threading
 import time
 import unicodedata
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,14 +13,17 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from core.checkpoint import CheckpointError, load_weights
-from core.decode import generate
+from core.checkpoint import CheckpointError
+from core.decode import cap_of, generate
 from core.lab import distance_to_ideal, entropy, ideal_pattern
 from core.model import BOS, EOS, Transformer
 from core.tasks import TASKS, SymbolError, Vocab
 from core.trace import Trace
-from playground import pick
+from playground import attention_part, estimate, pick
+from playground import kept as kept_
+from playground.attention_part import Part
 from playground.i18n import _
+from playground.models import heavy
 from playground.runs.store import Run
 from playground.text import plain
 
@@ -34,6 +35,8 @@ BLOCKED = 65535  # where a weight stands in a packed pattern, the mark of a mask
 UNIT = 50_000  # packed weights are whole fifty-thousandths: finer than the three decimals shown
 FRAME_BYTES = 6_000_000  # all frames sent to a browser at once
 KEPT_BYTES = 64 * 2**20  # frames remembered by the server, for everybody
+OUTPUT_BYTES = 2**20  # written outputs remembered by the server
+AHEAD_BYTES = 32 * 2**20  # a model of larger weights is looked at only at the steps that are asked for
 SLICE_S = 0.25  # how long one run of the page computes frames before it shows what is there
 
 
@@ -60,7 +63,7 @@ def look(model: Transformer, step: int, src: Sequence[int], target: Sequence[int
     # What it generates is greedy and ends with EOS, unless it had to be cut.
     written = generate(model, source)[0].tolist() if target is None else [*target, EOS]
     reads = [BOS, *written[:-1]]
-    trace = Trace()
+    trace = Trace(keep=lambda name: name.endswith((".mask", ".scores", ".pattern")))
     model(source, torch.tensor([reads]), trace)
     layers = range(model.config.n_layers)
 
@@ -82,7 +85,7 @@ def patterns_over_time(
     """One frame for each saved step, in the order asked. A step whose weights cannot be read is left out."""
     for step in steps:
         try:
-            model = load_weights(run.weights_path(step), run.config.model)
+            model = pick.model_at(run, step)
         except CheckpointError:
             continue
         yield look(model, step, src, target)
@@ -143,32 +146,17 @@ def pack(frame: Frame, vocab: Vocab) -> dict[str, Any]:
     }
 
 
-class Kept:
-    """Packed frames by their key, or False for weights that cannot be read. The least recently used go when all together
-    weigh more than `limit` bytes."""
+class Kept(kept_.Kept[dict[str, Any] | Literal[False]]):
+    """Packed frames by their key, or False for weights that cannot be read."""
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
-        self.limit, self.weight = limit, 0
-        self.items: OrderedDict[Any, dict[str, Any] | Literal[False]] = OrderedDict()
-        self.lock = threading.Lock()
-
-    def get(self, key: Any) -> dict[str, Any] | Literal[False] | None:
-        with self.lock:
-            if key in self.items:
-                self.items.move_to_end(key)
-            return self.items.get(key)
-
-    def put(self, key: Any, frame: dict[str, Any] | Literal[False]) -> None:
-        with self.lock:
-            self.weight += weigh(frame) - weigh(self.items.pop(key, False))
-            self.items[key] = frame
-            while self.weight > self.limit and len(self.items) > 1:
-                self.weight -= weigh(self.items.popitem(last=False)[1])
+        super().__init__(limit, weigh)
 
 
 def weigh(frame: dict[str, Any] | Literal[False]) -> int:
     """About how many bytes a packed frame takes."""
-    return len(frame["pattern"]) + len(frame["scores"]) + 2000 if frame else 0
+    texts = ("pattern", "scores", "maps", "score_maps")
+    return sum(len(frame.get(name, "")) for name in texts) + 2000 if frame else 0
 
 
 @st.cache_resource(show_spinner=False)
@@ -187,17 +175,29 @@ def order_of(steps: Sequence[int], wanted: int) -> list[int]:
 
 
 def frames(
-    run: Run, vocab: Vocab, steps: Sequence[int], wanted: int, src: Sequence[int], target: Sequence[int] | None
+    run: Run,
+    vocab: Vocab,
+    steps: Sequence[int],
+    wanted: int,
+    src: Sequence[int],
+    target: Sequence[int] | None,
+    part: Part | None = None,
 ) -> tuple[list[dict[str, Any]], bool]:
-    """Packed frames that are ready, and whether these are all that fit one message. The wanted step always comes."""
+    """Packed frames that are ready, and whether these are all that will come. The wanted step always comes.
+
+    Of a model that is looked at in parts, or whose weights are large, a step is computed only when it is asked for.
+    """
+    ahead = computed_ahead(run, part)
     found: dict[int, dict[str, Any]] = {}
     weight = 0
     for step in order_of(steps, wanted):
-        key = key_of(run, step, src, target)
+        key = key_of(run, step, src, target, part)
         frame = False if key is None else kept().get(key)
         if frame is None and step == wanted:
-            frame = compute(run, vocab, step, src, target) or False
+            frame = compute(run, vocab, step, src, target, part) or False
         if frame is None:
+            if not ahead:
+                continue
             return in_order(found), False
         if frame:
             weight += weigh(frame)
@@ -207,9 +207,16 @@ def frames(
     return in_order(found), True
 
 
-def damaged(run: Run, steps: Sequence[int], src: Sequence[int], target: Sequence[int] | None) -> list[int]:
+def computed_ahead(run: Run, part: Part | None) -> bool:
+    """Whether the steps nobody has asked for yet are computed, too."""
+    return part is None and estimate.weights(run.config.model) <= AHEAD_BYTES
+
+
+def damaged(
+    run: Run, steps: Sequence[int], src: Sequence[int], target: Sequence[int] | None, part: Part | None = None
+) -> list[int]:
     """The steps whose weights turned out to be unreadable, or are gone."""
-    keys = {step: key_of(run, step, src, target) for step in steps}
+    keys = {step: key_of(run, step, src, target, part) for step in steps}
     return [step for step, key in keys.items() if key is None or kept().get(key) is False]
 
 
@@ -230,27 +237,83 @@ def prepare(
 
 
 def compute(
-    run: Run, vocab: Vocab, step: int, src: Sequence[int], target: Sequence[int] | None
+    run: Run, vocab: Vocab, step: int, src: Sequence[int], target: Sequence[int] | None, part: Part | None = None
 ) -> dict[str, Any] | None:
     """A packed frame, also kept; None for weights that cannot be read."""
-    key = key_of(run, step, src, target)
-    frame = next((pack(f, vocab) for f in patterns_over_time(run, [step], src, target)), None)
+    key = key_of(run, step, src, target, part)
+    if part is None:
+        frame = next((pack(f, vocab) for f in patterns_over_time(run, [step], src, target)), None)
+    else:
+        frame = piece(run, vocab, step, src, target, part)
     if key is not None:
         kept().put(key, frame or False)
     return frame
 
 
-def key_of(run: Run, step: int, src: Sequence[int], target: Sequence[int] | None) -> tuple[Any, ...] | None:
+def piece(
+    run: Run, vocab: Vocab, step: int, src: Sequence[int], target: Sequence[int] | None, part: Part
+) -> dict[str, Any] | None:
+    """One head of a step, packed; None for weights that cannot be read. One visitor at a time: what it takes is bounded."""
+    with heavy(run.config.model):
+        try:
+            model = pick.model_at(run, step)
+        except CheckpointError:
+            return None
+        written: tuple[int, ...] | None = None if target is None else (*target, EOS)
+        key = key_of(run, step, src, None)
+        if written is None and (written := outputs().get(key)) is None:
+            written = attention_part.written_by(model, src)
+            outputs().put(key, written)
+        place = KINDS[part.where].format(part.layer)
+        found = attention_part.look_at(model, step, src, written, part, place)
+    return attention_part.packed(found, vocab, UNIT, BLOCKED)
+
+
+@st.cache_resource(show_spinner=False)
+def outputs() -> kept_.Kept[tuple[int, ...]]:
+    """What models have written: many times dearer than to look at one more head of it."""
+    return kept_.Kept(OUTPUT_BYTES, lambda written: 200 + 8 * len(written))
+
+
+def key_of(
+    run: Run, step: int, src: Sequence[int], target: Sequence[int] | None, part: Part | None = None
+) -> tuple[Any, ...] | None:
     """What a frame depends on; None if the weights are gone."""
     try:
         written = run.weights_path(step).stat().st_mtime_ns
     except OSError:
         return None
-    return run.id, step, written, tuple(src), None if target is None else tuple(target)
+    return run.id, step, written, tuple(src), None if target is None else tuple(target), part
 
 
 def in_order(found: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
     return [found[step] for step in sorted(found)]
+
+
+def part_of(run: Run, view: Mapping[str, Any], src: Sequence[int], target: Sequence[int] | None) -> Part | None:
+    """What of a view is computed and sent: None for all heads at once."""
+    n_target = longest_written(run, src) if target is None else len(target) + 1
+    if attention_part.whole(run.config.model, len(src), n_target):
+        return None
+    return Part(view["where"], view["layer"], view["head"])
+
+
+def too_much(run: Run, src: Sequence[int], target: Sequence[int] | None) -> str:
+    """Why the attention over this text is not shown, worked out before anything is computed; empty if it is."""
+    config, longest = run.config.model, run.config.task.longest_target
+    n_target = longest_written(run, src) if target is None else len(target) + 1
+    if attention_part.fits(config, len(src), n_target):
+        return ""
+    most = attention_part.longest(config, longest)
+    return _(
+        "This text is too long to be looked at in this model: of {heads} heads the attention over at most {most} symbols can be "
+        "shown. Type a shorter one, or choose a smaller run."
+    ).format(heads=config.n_heads, most=most)
+
+
+def longest_written(run: Run, src: Sequence[int]) -> int:
+    """How many tokens the model writes at most for this text."""
+    return cap_of(run.config.model, len(src), run.config.task.longest_target)
 
 
 def source(run: Run, page: str, asked: Mapping[str, str]) -> list[int] | None:
@@ -436,6 +499,9 @@ def texts() -> dict[str, str]:
         "column_reverse": _("distance to reverse"),
         "weight": _("weight"),
         "score": _("score"),
+        "layers": _("Layer whose heads are shown"),
+        "fetching": _("Fetching this head …"),
+        "parts": _("All heads of one layer, small, and one of them large. Another is computed when you choose it."),
         "save": _("Save this picture or its numbers"),
         "capped": _("Cut at {n} tokens: with these weights the model never wrote an end token."),
         "own": _("Target: what the model itself writes with the weights of this step."),

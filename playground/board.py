@@ -190,6 +190,7 @@ def labels() -> dict[str, Any]:
         "key_axis": _("key: looked at"),
         "query_axis": _("query: looks"),
         "cell": _("query “{query}” ({i}) → key “{key}” ({j}): {weight}"),
+        "some_heads": _("the last {layers} of {all_layers} layers, {heads} of {all_heads} heads"),
         "thumb_alt": _("{name}, step {step}: largest weight of a row {peak} on average"),
         "curves": _("Training"),
         "table": _("Table"),

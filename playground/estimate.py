@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from core.config import RunConfig
+from core.config import ModelConfig, RunConfig
 from core.messages import ConfigError, Problem
 from core.model import memory_estimate, parameter_counts
 from core.train import pick_device
@@ -11,6 +11,9 @@ from playground.i18n import N_
 from playground.text import duration as duration
 
 LAPTOP = 5e10  # floating point operations a second of a laptop's CPU in training; a guess within a factor of three
+LARGEST_WEIGHTS = 512 * 2**20  # bytes: what is larger is not looked at
+LAB_WEIGHTS = 32 * 2**20  # bytes: labs compute everything twice, the second time in double precision
+LAB_CELLS = 150_000  # attention weights of all layers and heads on one input, of one kind: a lab draws and checks them
 LARGE_STEP, LARGE_MEMORY = 1.0, 2 * 2**30  # seconds and bytes above which the form warns
 UNTOLD = 16 * 2**30  # bytes of memory that a computer is taken to have where the system does not tell
 
@@ -19,6 +22,17 @@ TOO_LARGE = N_("Training needs about {size} of memory; this computer has {have}.
 
 def parameters(config: RunConfig) -> int:
     return sum(parameter_counts(config.model).values())
+
+
+def weights(config: ModelConfig) -> int:
+    """Bytes of the weights in memory and on disk."""
+    return 4 * sum(parameter_counts(config).values())
+
+
+def lab_too_large(config: ModelConfig, n_source: int, n_target: int) -> bool:
+    """Whether a lab with this model and an input of these lengths would keep everybody waiting, or take the memory."""
+    cells = config.n_layers * config.n_heads * max(n_source, n_target) ** 2
+    return weights(config) > LAB_WEIGHTS or cells > LAB_CELLS
 
 
 def memory(config: RunConfig) -> int:

@@ -1,5 +1,6 @@
 """What the Generate page shows: the output so far, the distribution at each of its positions, the attention that was used."""
 
+import base64
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
@@ -14,14 +15,24 @@ from core.decode import Beam, DecodeOptions, distribution, generate_steps, limit
 from core.model import BOS, EOS, DecoderCache, Transformer
 from core.tasks import Vocab
 from core.trace import Trace
+from playground import estimate
 from playground.i18n import _
+from playground.kept import Kept
+
+WHOLE_CELLS = 60_000  # cells of cross-attention, over all positions, up to which every layer and head is sent
+MOST_CELLS = 3_000_000  # of one layer, over all positions: what a browser is sent at most
+KEPT_BYTES = 24 * 2**20  # positions remembered by the server, for everybody
+SEARCH_BYTES = 80 * 2**20  # what beam search may remember
 
 METHODS = ("greedy", "sample", "beam")
 
 
 @dataclass(frozen=True)
 class Place:
-    """One position of the output: logits (V,) of the token to be written there; cross (L, H, S), the attention it used."""
+    """One position of the output: logits (V,) of the token to be written there; cross (L, H, S), the attention it used.
+
+    Of a large model on a long text only one layer is kept, see `layer_of`.
+    """
 
     logits: Tensor
     cross: Tensor
@@ -54,20 +65,27 @@ class Draft:
 
 @torch.no_grad()
 def write(
-    model: Transformer, src: Sequence[int], tokens: Sequence[int], options: DecodeOptions | None, n: int
+    model: Transformer,
+    src: Sequence[int],
+    tokens: Sequence[int],
+    options: DecodeOptions | None,
+    n: int,
+    layer: int | None = None,
 ) -> tuple[tuple[int, ...], tuple[Place, ...]]:
     """Go on from `tokens` until there are n, or the end. -> all tokens, and a place for each and for the one after them.
 
     One token at a time with a key/value cache, exactly as `generate` does it, so also a model trained without a causal mask
     shows here what it does when it is used. Each forward pass is traced. Nothing is drawn when tokens has n already.
+    With a `layer` only its cross-attention is kept.
     """
+    layers = range(model.config.n_layers) if layer is None else [layer]
+    names = {f"decoder.{i}.cross.pattern" for i in layers}
     source = torch.tensor([list(src)])  # (1, S)
     memory, cache = model.encode(source), DecoderCache(model.config.n_layers)
     written, places, new = list(tokens), [], BOS
     while True:
-        trace = Trace()
+        trace = Trace(keep=names.__contains__)
         logits = model.decode(torch.tensor([[new]]), memory, source, trace, cache)[0, -1]  # (V,)
-        layers = range(model.config.n_layers)
         cross = torch.stack([trace[f"decoder.{i}.cross.pattern"][0, :, -1] for i in layers])  # (L, H, S)
         places.append(Place(logits, cross))
         index = len(places) - 1
@@ -91,15 +109,71 @@ def draw(logits: Tensor, options: DecodeOptions, index: int) -> int:
     return int(torch.multinomial(distribution(logits, options)[None], 1, generator=generator))
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
+@st.cache_resource(show_spinner=False)
+def kept_places() -> Kept[tuple[Place, ...]]:
+    return Kept(KEPT_BYTES, lambda places: 1000 + sum(4 * (p.logits.numel() + p.cross.numel()) for p in places))
+
+
 def places_of(
-    weights: tuple[str, int], src: tuple[int, ...], tokens: tuple[int, ...], _model: Transformer
+    weights: tuple[str, int],
+    src: tuple[int, ...],
+    tokens: tuple[int, ...],
+    model: Transformer,
+    layer: int | None = None,
+    places: tuple[Place, ...] | None = None,
 ) -> tuple[Place, ...]:
-    """The places of an output. Kept by weights and tokens, not by options: another temperature needs no forward pass."""
-    return write(_model, src, tokens, None, 0)[1]
+    """The places of an output. Kept by weights and tokens, not by options: another temperature needs no forward pass.
+
+    `places`: what is known of them, from the writing.
+    """
+    key = (weights, src, tokens, layer)
+    found = kept_places().get(key)
+    if found is None:
+        found = places or write(model, src, tokens, None, 0, layer)[1]
+        kept_places().put(key, found)
+    return found
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+def layer_of(model: Transformer, n_source: int, cap: int, asked: object) -> int | None:
+    """The one layer whose cross-attention is kept and sent, where that of all layers would be too much; else None.
+
+    asked: a layer as the component or the address names it, from 0; the last one where that is none.
+    """
+    config = model.config
+    if config.n_layers * config.n_heads * n_source * (cap + 1) <= WHOLE_CELLS:
+        return None
+    good = isinstance(asked, int) and 0 <= asked < config.n_layers
+    return asked if good and isinstance(asked, int) else config.n_layers - 1
+
+
+def layer_asked(command: object) -> int | None:
+    """The layer that a command of the component asks for."""
+    try:
+        layer = json.loads(str(command))["layer"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return layer if type(layer) is int else None
+
+
+def too_much(model: Transformer, src: Sequence[int], cap: int, options: DecodeOptions) -> str:
+    """Why this is not computed, worked out before it is; empty if it is."""
+    if model.config.n_heads * len(src) * (cap + 1) > MOST_CELLS:
+        return _("This text is too long to be looked at in this model. Type a shorter one, or choose a smaller run.")
+    need = search_bytes(model, len(src), cap, options.beams)
+    if options.method == "beam" and need > SEARCH_BYTES:
+        return _(
+            "Beam search with {beams} beams needs {size} of memory here, and the limit is {most}. Take fewer beams, a shorter "
+            "text or a smaller run."
+        ).format(beams=options.beams, size=estimate.size(need), most=estimate.size(SEARCH_BYTES))
+    return ""
+
+
+def search_bytes(model: Transformer, n_source: int, cap: int, beams: int) -> int:
+    """What beam search remembers: keys and values of every layer, token and hypothesis."""
+    return 16 * model.config.n_layers * model.config.d_model * beams * (n_source + cap)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
 def beams_of(
     weights: tuple[str, int], src: tuple[int, ...], fixed: tuple[int, ...], options: DecodeOptions, _model: Transformer
 ) -> tuple[tuple[Beam, ...], ...]:
@@ -121,13 +195,21 @@ class Scene:
 
 
 def scene(
-    model: Transformer, weights: tuple[str, int], src: tuple[int, ...], draft: Draft, n: int, options: DecodeOptions
+    model: Transformer,
+    weights: tuple[str, int],
+    src: tuple[int, ...],
+    draft: Draft,
+    n: int,
+    options: DecodeOptions,
+    layer: int | None = None,
 ) -> Scene:
-    """Bring a draft to n tokens, or to its end."""
+    """Bring a draft to n tokens, or to its end. layer: see `layer_of`."""
     if options.method != "beam":
+        written = None
         if len(draft.tokens) < n and not draft.ended:
-            draft = replace(draft, tokens=write(model, src, draft.tokens, options, n)[0])
-        places = places_of(weights, src, draft.tokens, model)
+            tokens, written = write(model, src, draft.tokens, options, n, layer)
+            draft = replace(draft, tokens=tokens)
+        places = places_of(weights, src, draft.tokens, model, layer, written)
         return Scene(draft, places, None, draw(places[-1].logits, options, len(draft.tokens)))
     fixed = draft.fixed
     steps = beams_of(weights, src, fixed, options, model)
@@ -136,7 +218,7 @@ def scene(
     draft = replace(draft, tokens=shown[-1][0].tokens if shown else fixed)
     following = steps[count][0].tokens if count < len(steps) else ()  # the best hypothesis may be another one by then
     likely = following[-1] if following[:-1] == draft.tokens else None
-    return Scene(draft, places_of(weights, src, draft.tokens, model), shown, likely)
+    return Scene(draft, places_of(weights, src, draft.tokens, model, layer), shown, likely)
 
 
 def most(model: Transformer, src: Sequence[int]) -> int:
@@ -171,15 +253,21 @@ def read_draft(out: str, hand: str, n_vocab: int, cap: int) -> Draft:
     return Draft(tokens, frozenset(i for i in marks if 0 <= i < len(tokens))) if good else Draft()
 
 
-def place_data(place: Place, options: DecodeOptions, drawn: int | None) -> dict[str, Any]:
-    """A position for the browser: probability and logit of every token, what would be drawn now, the attention row."""
+def place_data(place: Place, options: DecodeOptions, drawn: int | None, packed: bool = False) -> dict[str, Any]:
+    """A position for the browser: probability and logit of every token, what would be drawn now, the attention rows.
+
+    packed: these as whole ten-thousandths, little endian, base64: thousands of numbers are ten times as long as a list.
+    """
+    units = (place.cross * 10_000).round().flatten().numpy().astype("<u2") if packed else None
     shown = options if options.method == "sample" else DecodeOptions(temperature=tempered(options))
     return {
         "p": [float(f"{x:.7g}") for x in distribution(place.logits, shown).tolist()],  # 0 only where it is cut off
         "plain": [float(f"{x:.7g}") for x in place.logits.softmax(-1).tolist()],
         "logits": [round(x, 4) for x in place.logits.tolist()],
         "draw": drawn,
-        "cross": [[[round(x, 4) for x in row] for row in layer] for layer in place.cross.tolist()],
+        "cross": [[[round(x, 4) for x in row] for row in layer] for layer in place.cross.tolist()]
+        if units is None
+        else base64.b64encode(units.tobytes()).decode(),
     }
 
 
@@ -247,8 +335,16 @@ def options_query(options: DecodeOptions) -> dict[str, str | None]:
     }
 
 
-def data_of(now: Scene, options: DecodeOptions, vocab: Vocab, cap: int, answer: Sequence[int] | None) -> dict[str, Any]:
-    """A scene for the component."""
+def data_of(
+    now: Scene,
+    options: DecodeOptions,
+    vocab: Vocab,
+    cap: int,
+    answer: Sequence[int] | None,
+    layer: int | None = None,
+    n_layers: int = 0,
+) -> dict[str, Any]:
+    """A scene for the component. layer: see `layer_of`; then also how many there are."""
     tokens, beam = now.draft.tokens, options.method == "beam"
     last = len(tokens)
     drawn = [
@@ -264,8 +360,12 @@ def data_of(now: Scene, options: DecodeOptions, vocab: Vocab, cap: int, answer: 
         "over": now.draft.ended or last >= cap,
         "capped": not now.draft.ended and last >= cap,
         "cap": cap,
-        "places": [place_data(place, options, d) for place, d in zip(now.places, drawn, strict=True)],
+        "places": [
+            place_data(place, options, d, layer is not None) for place, d in zip(now.places, drawn, strict=True)
+        ],
         "beams": None if now.steps is None else tree(now.steps, vocab, len(now.draft.fixed)),
+        "layer": layer,
+        "layers": n_layers,
         "width": options.beams,
         "rows": 6 if beam else 13,
         "t": texts(),
@@ -359,6 +459,8 @@ def texts() -> dict[str, str]:
         "mean": _("layer {layer}, mean of its heads"),
         "one": _("layer {layer}, head {head}"),
         "cell": _("{row}\nlooks at {token} (position {k}): {value}"),
+        "layer": _("Layer"),
+        "layer_help": _("The attention of one layer is shown; another is computed when you choose it."),
         "row": _("Shown large: {row}. Click a row to see it."),
         "beams": _("Beam search: the {beams} best hypotheses after each token"),
         "beams_help": _(

@@ -3,18 +3,19 @@
 import unicodedata
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from core.checkpoint import CheckpointError, load_weights
-from core.config import ModelConfig, RunConfig
+from core.checkpoint import CheckpointError
+from core.config import RunConfig
+from core.decode import cap_of
 from core.model import Transformer
 from core.tasks import TASKS, Data, SymbolError
-from playground import state
+from playground import estimate, state
 from playground.components import component
 from playground.i18n import _
+from playground.models import TOO_LARGE, models
 from playground.runs import store
 from playground.runs.store import Run, RunError
 from playground.text import plain
@@ -49,6 +50,35 @@ def choose_run(label: str | None = None) -> Run:
     return runs[chosen]
 
 
+def nearest_step(run: Run, asked: str) -> int | None:
+    """The saved step that an address asks for, or the nearest one, with a notice; None (with one, too) for no number."""
+    steps = run.saved_steps()
+    if not steps:
+        return None
+    if not (asked.isascii() and asked.isdigit() and len(asked) < 10):
+        state.notice_bad_url("step")
+        return None
+    step = min(steps, key=lambda saved: (abs(saved - int(asked)), saved))
+    if step != int(asked):
+        sentence = _("Step {asked} is not saved: the page opened at step {step}, the nearest that is.")
+        state.notice_bad_url("step", sentence.format(asked=asked, step=step))
+    return step
+
+
+def notices(page: str, run: Run) -> None:
+    """What of the address could not be followed, until another run or page is chosen: a page may redraw itself at once."""
+    slot = "notices"
+    about = (page, run.id)
+    if ignored := state.pop_bad_url():
+        general = _("“{name}” in the address was not understood and is ignored.")
+        said = [why or general.format(name=plain(name)) for name, why in ignored.items()]
+        if "run" in ignored:
+            said.append(_("Shown instead: {title}.").format(title=plain(title(run))))
+        st.session_state[slot] = about, said
+    if st.session_state.get(slot, ((), ()))[0] == about:
+        st.warning(" ".join(st.session_state[slot][1]))
+
+
 def title(run: Run) -> str:
     """What lists show for a run: its name, else its task, and when it was made; the sample is labelled."""
     name = run.label().name
@@ -70,7 +100,8 @@ def choose_step(run: Run, key: str) -> int:
     # The last choice outlives the page: Streamlit forgets the slider when another page is shown.
     chosen = st.session_state.get(slot, st.session_state.get(f"{slot}.kept"))
     if st.session_state.get(slot) not in steps:
-        st.session_state[slot] = chosen if chosen in steps else steps[-1]
+        gone = chosen is not None and chosen not in steps  # thinned out while the run went on
+        st.session_state[slot] = nearest_step(run, str(chosen)) if gone else chosen if chosen in steps else steps[-1]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         if st.session_state.get(playing):
             st.button("⏸", key=f"{key}.stop", help=_("Stop playing"), on_click=_put, args=(playing, False))
@@ -115,18 +146,48 @@ def _advance(ticker: str, playing: str, slot: str, steps: list[int]) -> None:
 
 def model_at(run: Run, step: int) -> Transformer:
     """The model of a run at a saved step, in evaluation mode. Shared: never change its weights. Raises CheckpointError."""
-    path = run.weights_path(step)
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError:
-        raise CheckpointError(template="These weights are gone.") from None
-    return _model(str(path), changed, run.config.model)
+    return models().get(run.weights_path(step), run.config.model, run.config.task.longest_target)
+
+
+def refuse_large(run: Run) -> None:
+    """A model whose weights are too large to look at: the page says so and ends, before anything is read."""
+    size = estimate.weights(run.config.model)
+    if size > estimate.LARGEST_WEIGHTS:
+        st.info(_(TOO_LARGE).format(size=estimate.size(size), most=estimate.size(estimate.LARGEST_WEIGHTS)))
+        st.stop()
+
+
+def refuse_in_labs(run: Run, ids: list[int]) -> None:
+    """A model that is too large for a lab, on this input: the page says so and ends, before anything is computed."""
+    config = run.config.model
+    refuse_large(run)
+    data = data_of(run)
+    answer = data.answer(data.vocab.decode(ids))
+    n_target = len(answer) + 1 if answer else cap_of(config, len(ids), run.config.task.longest_target)
+    if not estimate.lab_too_large(config, len(ids), n_target):
+        return
+    if estimate.lab_too_large(config, 1, 2):
+        st.info(
+            _(
+                "This model is too large for a lab, which computes everything twice and shows every number: {layers} layers, "
+                "{heads} heads, {size} of weights. Choose a smaller run on the left, or the sample; the Attention page can show it."
+            ).format(layers=config.n_layers, heads=config.n_heads, size=estimate.size(estimate.weights(config)))
+        )
+    else:
+        st.info(
+            _(
+                "This input is too long for a lab with this model ({layers} layers, {heads} heads), which computes everything "
+                "twice and shows every number. Type a shorter one on the left, or choose a smaller run or the sample."
+            ).format(layers=config.n_layers, heads=config.n_heads)
+        )
+    st.stop()
 
 
 def readable(run: Run, step: int) -> tuple[int, Transformer]:
     """The model of this step. Where its weights are damaged, that of the nearest one that can be read, with a notice; where
     there is none, the page ends with the reason.
     """
+    refuse_large(run)
     reason = ""
     for other in sorted(run.saved_steps(), key=lambda saved: abs(saved - step)):
         try:
@@ -140,11 +201,6 @@ def readable(run: Run, step: int) -> tuple[int, Transformer]:
         return other, model
     st.error(_("The weights of this run cannot be read: {reason}").format(reason=reason))
     st.stop()
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _model(path: str, changed: int, _config: ModelConfig) -> Transformer:
-    return load_weights(Path(path), _config)
 
 
 def data_of(run: Run) -> Data:

@@ -6,7 +6,7 @@ import secrets
 import streamlit as st
 
 from playground.guard import PERSON
-from playground.i18n import ngettext
+from playground.i18n import _, ngettext
 from playground.runs import store
 from playground.runs.launcher import launcher
 from playground.runs.store import Run
@@ -53,11 +53,13 @@ def current_run() -> Run:
     asked = st.query_params.get("run")
     run = store.find(asked) if asked and len(asked) <= MAX_URL_VALUE else None
     if asked and run is None:
-        notice_bad_url("run")
+        notice_bad_url("run", _("The run of this address is not here: it was deleted, or never was on this computer."))
         del st.query_params["run"]
     last = st.session_state.get("run")
     if run is None and last and (asked or page_changed()):
-        run = store.find(last)  # None if it was deleted meanwhile
+        run = store.find(last)
+        if run is None and not asked:
+            notice_bad_url("run", _("The run that you looked at was deleted."))
     run = run or sample()
     _remember(run)
     return run

@@ -1,5 +1,6 @@
 // The Attention page: a slider over training time, the grid of heads, and the chosen head as a heat map and as lines.
 // All saved steps lie here, packed, so time, heads and views change without asking the server; it is told afterwards.
+// Where that would be too much (`data.part`), one head lies here and small maps of its layer: for another the server is asked.
 
 const KINDS = ["encoder", "decoder", "cross"], UNIT = 50000, BLOCKED = 65535;
 const KEPT = new WeakMap();
@@ -18,27 +19,45 @@ class Frame {
   }
   get patterns() { return (this._patterns ??= new Uint16Array(unpack(this.packed.pattern))); }
   get scores() { return (this._scores ??= new Float32Array(unpack(this.packed.scores))); }
+  // The one head that lies here in full; null for any other.
+  only(kind, layer, head) {
+    const { part } = this.data;
+    if (kind !== part.where || layer !== part.layer || head !== part.head) return null;
+    return this.cells(this.patterns, this.scores, 0, ...this.sizes[kind]);
+  }
+  cells(patterns, scores, start, rows, columns) {
+    const at = (q, k) => start + q * columns + k;
+    return { rows, columns, blocked: (q, k) => patterns[at(q, k)] === BLOCKED,
+      weight: (q, k) => (patterns[at(q, k)] === BLOCKED ? 0 : patterns[at(q, k)] / UNIT), score: (q, k) => scores[at(q, k)] };
+  }
+  // What stands for a head in the grid: the head itself, or its small map.
+  map(kind, layer, head) {
+    if (!this.data.part) return this.matrix(kind, layer, head);
+    this._maps ??= [new Uint16Array(unpack(this.packed.maps)), new Float32Array(unpack(this.packed.score_maps))];
+    const [rows, columns] = this.packed.map;
+    return this.cells(...this._maps, head * rows * columns, rows, columns);
+  }
   matrix(kind, layer, head) {
+    if (this.data.part) return this.only(kind, layer, head);
     const heads = this.data.n_layers * this.data.n_heads;
     let start = 0;
     for (const other of KINDS) {
       const [rows, columns] = this.sizes[other], cells = rows * columns;
       if (other === kind) {
         start += (layer * this.data.n_heads + head) * cells;
-        const at = (q, k) => start + q * columns + k;
-        return { rows, columns, blocked: (q, k) => this.patterns[at(q, k)] === BLOCKED,
-          weight: (q, k) => (this.patterns[at(q, k)] === BLOCKED ? 0 : this.patterns[at(q, k)] / UNIT), score: (q, k) => this.scores[at(q, k)] };
+        return this.cells(this.patterns, this.scores, start, rows, columns);
       }
       start += heads * cells;
     }
     return null;
   }
   numbers(kind, layer, head) {
-    const [entropy, copy, reverse] = this.packed.heads[(KINDS.indexOf(kind) * this.data.n_layers + layer) * this.data.n_heads + head];
+    const [entropy, copy, reverse] = this.data.part ? this.packed.heads[head] : this.packed.heads[(KINDS.indexOf(kind) * this.data.n_layers + layer) * this.data.n_heads + head];
     return { entropy, copy, reverse };
   }
   // The largest score by size that a query may really see, over all heads of a kind.
   reach(kind) {
+    if (this.data.part) return this.packed.reach;
     this._reach ??= {};
     if (this._reach[kind] === undefined) {
       let most = 0;
@@ -136,8 +155,18 @@ class View {
     release.onclick = () => { this.token = null; this.draw(); };
     setText(this.$(".more summary"), t.table);
     this.$(".more").ontoggle = () => this.tables();
-    headGrid(this.$(".grid"), data.n_layers, data.n_heads, data.look.heads, this.thumb(), t, {
-      point: (layer, head) => { this.preview = layer === null ? null : [layer, head]; this.draw(); },
+    const layer = this.$(".layer");
+    layer.parentElement.hidden = !data.part;
+    if (data.part) {
+      setText(layer.previousElementSibling, t.column_layer);
+      setAttr(layer, "title", t.layers);
+      if (layer.length !== data.n_layers) layer.replaceChildren(...Array.from({ length: data.n_layers }, (_, i) => new Option(i + 1, i)));
+      layer.value = this.view.layer;
+      layer.onchange = () => this.set({ layer: Number(layer.value) });
+    }
+    every.hidden = Boolean(data.part);
+    headGrid(this.$(".grid"), this.layers(), data.n_heads, data.look.heads, this.thumb(), t, {
+      point: (layer, head) => { if (data.part) return; this.preview = layer === null ? null : [layer, head]; this.draw(); },
       lock: (layer, head) => this.set({ layer, head }),
     });
     const figure = this.$(".figure");
@@ -155,8 +184,12 @@ class View {
     setText(this.$(".ready"), this.frames.size < data.steps.length ? fill(t.ready, { n: this.frames.size, all: data.steps.length }) : "");
   }
 
+  // The layers whose heads stand in the grid.
+  layers() { return this.data.part ? [this.data.part.layer] : Array.from({ length: this.data.n_layers }, (_, i) => i); }
+
   thumb() {
-    const { n_layers, n_heads } = this.data;
+    const { n_layers, n_heads, part } = this.data;
+    if (part) return Math.max(30, Math.min(48, Math.floor((this.root.clientWidth * 0.4 - 20) / Math.min(8, n_heads)) - 16));
     const room = parseFloat(this.root.style.getPropertyValue("--room")) || 560;
     return Math.max(30, Math.min(124, this.root.clientWidth * 0.1, Math.floor((room - 60) / n_heads) - 25, Math.floor((this.root.clientWidth * 0.4 - 50) / n_layers) - 16));
   }
@@ -173,8 +206,10 @@ class View {
     const { steps } = this.data;
     if (this.view.step === steps.at(-1)) this.view.step = steps[0];
     this.playing = setInterval(() => {
-      const next = steps.find((s) => s > this.view.step && this.frames.has(s));
+      if (this.data.alone && !this.frames.has(this.view.step)) return; // the server is still at it
+      const next = steps.find((s) => s > this.view.step && (this.data.alone || this.frames.has(s)));
       if (next === undefined) this.stop(true);
+      else if (this.data.alone) this.set({ step: next }, 0);
       else { this.view.step = next; this.draw(); }
     }, 300);
     this.draw();
@@ -194,23 +229,26 @@ class View {
     return this.frames.get(near) ?? null;
   }
 
-  place() { return this.preview ?? [this.view.layer, this.view.head]; }
+  // What is drawn: the view, or, until the server has sent another head, the one that lies here.
+  get seen() { return this.data.part ? { ...this.view, ...this.data.part } : this.view; }
+  place() { return this.data.part ? [this.data.part.layer, this.data.part.head] : this.preview ?? [this.view.layer, this.view.head]; }
 
   queryName(frame, i) {
-    if (this.view.where === "encoder") return `${i + 1} ${this.data.src[i]}`;
+    if (this.seen.where === "encoder") return `${i + 1} ${this.data.src[i]}`;
     return `${i + 1} ${fill(this.t.predicts, { reads: frame.packed.reads[i], writes: frame.packed.writes[i] })}`;
   }
-  keyName(frame, i) { return `${i + 1} ${(this.view.where === "decoder" ? frame.packed.reads : this.data.src)[i]}`; }
+  keyName(frame, i) { return `${i + 1} ${(this.seen.where === "decoder" ? frame.packed.reads : this.data.src)[i]}`; }
 
   draw() {
-    const { data, t, view } = this, frame = this.frame();
+    const { data, t, seen: view } = this, asked = this.view, frame = this.frame();
     if (!frame) return;
     const colours = theme(this.root), tables = { pattern: sequential(data.look, colours.dark), scores: diverging(data.look, colours.dark) };
     const limit = nice(Math.max(...[...this.frames.values()].map((f) => (view.show === "scores" ? f.reach(view.where) : 1))));
     const low = view.show === "scores" ? -limit : 0, table = tables[view.show];
     this.paint = { colours, table, low, limit };
     setAttr(this.root, "data-ready", `${this.frames.size}/${data.steps.length}`);
-    const waiting = frame.step !== view.step, [layer, head] = this.place();
+    const fetching = ["where", "layer", "head"].some((name) => asked[name] !== view[name]);
+    const waiting = fetching || frame.step !== view.step, [layer, head] = this.place();
 
     this.$(".time").value = data.steps.indexOf(view.step);
     setAttr(this.$(".time"), "aria-valuetext", fill(t.step, { step: view.step, steps: data.steps.at(-1) }));
@@ -218,7 +256,7 @@ class View {
     const play = this.$(".play");
     setText(play, this.playing ? t.pause : t.play);
     play.classList.toggle("pause", this.playing !== null);
-    for (const name of ["where", "show"]) for (const button of this.$(`.${name}`).children) setAttr(button, "aria-pressed", button.dataset.value === view[name]);
+    for (const name of ["where", "show"]) for (const button of this.$(`.${name}`).children) setAttr(button, "aria-pressed", button.dataset.value === asked[name]);
     const ready = this.$(".ready");
     if (frame.packed.capped && view.where !== "encoder") { ready.classList.add("warn"); setText(ready, `⚠ ${fill(t.capped, { n: frame.packed.writes.length })}`); }
     else { ready.classList.remove("warn"); setText(ready, this.frames.size < data.steps.length ? fill(t.ready, { n: this.frames.size, all: data.steps.length }) : ""); }
@@ -226,18 +264,18 @@ class View {
     const cross = view.where === "cross";
     const nearest = (n) => (n.copy <= n.reverse ? `${n.copy.toFixed(2)} c` : `${n.reverse.toFixed(2)} r`);
     paintHeads(this.$(".grid"), (i, h) => {
-      const m = frame.matrix(view.where, i, h), n = frame.numbers(view.where, i, h);
+      const m = frame.map(view.where, i, h), n = frame.numbers(view.where, i, h);
       const name = fill(t.layer_head, { layer: i + 1, head: h + 1 });
       return { matrix: this.rows(m), table, min: low, max: limit,
-        under: n.entropy.toFixed(2) + (cross && data.n_heads <= 8 ? ` · ${nearest(n)}` : ""),
-        tip: `${name}. ${fill(t.entropy, { value: three(n.entropy) })}${cross ? `, ${fill(t.copy, { value: three(n.copy) })}, ${fill(t.reverse, { value: three(n.reverse) })}` : ""}. ${t.preview}` };
-    }, [view.layer, view.head], this.preview);
-    setText(this.$(".under"), cross ? t.under_cross : t.under);
+        under: (data.part ? `${h + 1} · ` : "") + n.entropy.toFixed(2) + (cross && data.n_heads <= 8 ? ` · ${nearest(n)}` : ""),
+        tip: `${name}. ${fill(t.entropy, { value: three(n.entropy) })}${cross ? `, ${fill(t.copy, { value: three(n.copy) })}, ${fill(t.reverse, { value: three(n.reverse) })}` : ""}. ${data.part ? "" : t.preview}` };
+    }, [asked.layer, asked.head], this.preview);
+    setText(this.$(".under"), data.part ? t.parts : cross ? t.under_cross : t.under);
 
     const numbers = frame.numbers(view.where, layer, head), [, n_keys] = frame.sizes[view.where];
     this.$(".swatch").style.background = data.look.heads[head % data.look.heads.length];
     setText(this.$(".name"), `${t[view.where]} · ${fill(t.layer_head, { layer: layer + 1, head: head + 1 })}`);
-    setText(this.$(".state"), this.preview && (layer !== view.layer || head !== view.head) ? t.preview : t.locked);
+    setText(this.$(".state"), fetching ? "" : this.preview && (layer !== view.layer || head !== view.head) ? t.preview : t.locked);
     setText(this.$(".entropy"), fill(t.entropy, { value: three(numbers.entropy) }));
     help(this.$(".entropy"), fill(t.entropy_help, { most: Math.log2(n_keys).toFixed(2), n: n_keys }), this.tip);
     const far = this.$(".far");
@@ -249,12 +287,15 @@ class View {
     figure.classList.toggle("old", waiting);
     const wait = this.$(".wait");
     wait.hidden = !waiting;
-    setText(wait, waiting ? fill(t.loading, { step: view.step }) : "");
-    if (paper.clientWidth && paper.clientHeight) this.figure(figure, frame, layer, head, paper.clientWidth, paper.clientHeight, 0);
+    setText(wait, fetching ? t.fetching : waiting ? fill(t.loading, { step: view.step }) : "");
+    if (paper.clientWidth && paper.clientHeight) {
+      const { least, height } = this.figure(figure, frame, layer, head, paper.clientWidth, paper.clientHeight, 0);
+      paper.style.minHeight = least ? `${Math.ceil(height)}px` : ""; // a long text makes the page longer: nothing is cut
+    }
     setAttr(figure, "role", "img");
     setAttr(figure, "aria-label", this.summary(frame, layer, head));
     this.legend(this.$(".scale"));
-    const blocked = view.where === "decoder" && this.rows(frame.matrix("decoder", 0, 0)).flat().includes(null);
+    const blocked = view.where === "decoder" && this.rows(frame.map("decoder", view.layer, 0)).flat().includes(null);
     this.$(".hatched").hidden = !blocked;
     setText(this.$(".hatched").lastChild, t.hatched);
     setText(this.$(".hint"), this.token ? "" : `${t.lines}. ${t.isolate}`);
@@ -274,7 +315,7 @@ class View {
 
   // The picture, as an SVG of its own colours: what stands on the screen is what is saved.
   figure(svg, frame, layer, head, width, height, top) {
-    const { colours, table, low, limit } = this.paint, { data, t, view } = this;
+    const { colours, table, low, limit } = this.paint, { data, t, seen: view } = this;
     const m = frame.matrix(view.where, layer, head), decoder = view.where !== "encoder", packed = frame.packed;
     const keys = view.where === "decoder" ? packed.reads : data.src, focus = this.hover ?? this.token;
     setAttr(svg, "viewBox", `0 0 ${width} ${height}`);
@@ -288,8 +329,12 @@ class View {
     const queryText = (i) => (decoder ? `${packed.reads[i]} → ${packed.writes[i]}` : data.src[i]);
     const longest = chars(Array.from({ length: m.rows }, (_, i) => queryText(i)));
     const label = 34 + 8 * longest, head_room = top + 52, linesWidth = Math.max(230, Math.min(330, width * 0.33));
-    const cell = Math.max(4, Math.min(64, (width - linesWidth - label - 60) / m.columns, (height - head_room - 6) / m.rows));
-    const x0 = label + 18, y0 = head_room, font = Math.max(6, Math.min(13, cell * 0.8));
+    const x0 = label + 18, y0 = head_room, q_width = Math.min(label, 120), k_width = 54, LEAST = 4;
+    // Where map and lines do not fit side by side the lines go below.
+    const below = x0 + Math.max(LEAST * m.columns + 44, 170) + q_width + 60 + k_width + 12 > width;
+    const across = below ? width - x0 - 12 : width - linesWidth - label - 60;
+    const cell = Math.max(below ? 2 : LEAST, Math.min(below ? 8 : 64, across / m.columns, below ? 8 : (height - head_room - 6) / m.rows));
+    const font = Math.max(11, Math.min(13, cell * 0.8)), least = below || cell <= LEAST;
     this.box = { x0, y0, cell, rows: m.rows, columns: m.columns };
 
     // Axis names, then tokens with their positions.
@@ -302,9 +347,9 @@ class View {
     axis(x0, top + 12, t[view.where === "cross" ? "key_cross" : `key_${view.where}`], roles.key);
     const name = t[decoder ? "query_decoder" : "query_encoder"];
     axis(12, Math.min(height - 4, y0 + Math.max(cell * m.rows, name.length * 6.4 + 18)), name, roles.query, { turn: true });
-    const every = Math.ceil(9 / cell);
-    for (let i = 0; i < m.rows; i += every) this.token_(svg, "q", i, queryText(i), x0 - 6, y0 + (i + 0.5) * cell, label - 8, Math.max(cell, 9), "end", font, focus);
-    for (let k = 0; k < m.columns; k += every) this.token_(svg, "k", k, keys[k], x0 + (k + 0.5) * cell, y0 - 17, Math.max(cell, 9), 34, "middle", font, focus);
+    const every = Math.ceil(13 / cell), apart = Math.ceil(15 / cell); // labels that do not touch
+    for (let i = 0; i < m.rows; i += every) this.token_(svg, "q", i, queryText(i), x0 - 6, y0 + (i + 0.5) * cell, label - 8, Math.max(cell, 12), "end", font, focus);
+    for (let k = 0; k < m.columns; k += apart) this.token_(svg, "k", k, keys[k], x0 + (k + 0.5) * cell, y0 - 17, Math.max(cell, 12), 34, "middle", font, focus);
 
     const cells = add(svg, "g", { class: "cells", "shape-rendering": "crispEdges" });
     for (let q = 0; q < m.rows; q++) for (let k = 0; k < m.columns; k++) {
@@ -326,16 +371,16 @@ class View {
     add(svg, "rect", { class: "cursor", fill: "none", stroke: colours.text, "stroke-width": 2, visibility: "hidden", "pointer-events": "none" });
 
     // The same head as lines. Columns: queries left, keys right.
-    const gap = x0 + Math.max(cell * m.columns + 44, 170), q_width = Math.min(label, 120), k_width = 54;
-    const row = Math.max(4, Math.min(cell, (height - y0 - 6) / Math.max(m.rows, m.columns)));
+    const gap = below ? 12 : x0 + Math.max(cell * m.columns + 44, 170), y1 = below ? y0 + cell * m.rows + 36 : y0;
+    const row = below ? Math.max(LEAST, cell) : Math.max(LEAST, Math.min(cell, (height - y0 - 6) / Math.max(m.rows, m.columns)));
     const span = Math.max(60, Math.min(260, width - gap - q_width - k_width - 12)), lx = gap + q_width;
-    const heads = (this.every ? Array.from({ length: data.n_heads }, (_, h) => h) : [head]).map((h) => ({ head: h, weight: frame.matrix(view.where, layer, h).weight }));
-    axis(gap, top + 12, t.query, roles.query);
-    axis(lx + span + 4, top + 12, t.key, roles.key);
-    const y = drawLines(svg, { x: lx, y: y0, width: span, row, queries: m.rows, keys: m.columns, heads, focus, colours: data.look.heads });
-    const size = Math.max(6, Math.min(13, row * 0.75)), skip = Math.ceil(8 / row);
-    for (let i = 0; i < m.rows; i += skip) this.token_(svg, "q", i, queryText(i), lx - 5, y.query(i), q_width - 4, Math.max(row, 8), "end", size, focus);
-    for (let k = 0; k < m.columns; k += skip) this.token_(svg, "k", k, keys[k], lx + span + 5, y.key(k), k_width, Math.max(row, 8), "start", size, focus);
+    const heads = (this.every && !data.part ? Array.from({ length: data.n_heads }, (_, h) => h) : [head]).map((h) => ({ head: h, weight: frame.matrix(view.where, layer, h).weight }));
+    axis(gap, y1 - y0 + top + (below ? 40 : 12), t.query, roles.query);
+    axis(lx + span + 4, y1 - y0 + top + (below ? 40 : 12), t.key, roles.key);
+    const y = drawLines(svg, { x: lx, y: y1, width: span, row, queries: m.rows, keys: m.columns, heads, focus, colours: data.look.heads });
+    const size = Math.max(11, Math.min(13, row * 0.75)), skip = Math.ceil(13 / row);
+    for (let i = 0; i < m.rows; i += skip) this.token_(svg, "q", i, queryText(i), lx - 5, y.query(i), q_width - 4, Math.max(row, 12), "end", size, focus);
+    for (let k = 0; k < m.columns; k += skip) this.token_(svg, "k", k, keys[k], lx + span + 5, y.key(k), k_width, Math.max(row, 12), "start", size, focus);
     if (focus && !this.every) { // with one token alone there is room for its numbers
       const n = focus.side === "q" ? m.columns : m.rows;
       for (let i = 0; i < n; i++) {
@@ -344,7 +389,8 @@ class View {
           "font-size": 11, fill: colours.text, stroke: colours.background, "stroke-width": 3, "paint-order": "stroke", "pointer-events": "none" }, three(weight));
       }
     }
-    return { width: lx + span + k_width + 20, height: y0 + Math.max(cell * m.rows, row * Math.max(m.rows, m.columns)) + 12 };
+    const lines = row * Math.max(m.rows, m.columns), bottom = below ? y1 + lines : y0 + Math.max(cell * m.rows, lines);
+    return { width: Math.max(x0 + cell * m.columns, lx + span + k_width) + 20, height: bottom + 12, least };
   }
 
   // A token with its position, on a field that can be clicked.
@@ -387,7 +433,7 @@ class View {
   }
 
   cell(q, k, where) {
-    const frame = this.frame(), [layer, head] = this.place(), m = frame.matrix(this.view.where, layer, head), blocked = m.blocked(q, k);
+    const frame = this.frame(), [layer, head] = this.place(), m = frame.matrix(this.seen.where, layer, head), blocked = m.blocked(q, k);
     const text = fill(this.t.cell, { query: this.queryName(frame, q), key: this.keyName(frame, k),
       pattern: blocked ? `0.000 (${this.t.is_blocked})` : three(m.weight(q, k)), score: three(m.score(q, k)) });
     this.cursor([q, k]);
@@ -408,7 +454,7 @@ class View {
   }
 
   summary(frame, layer, head) {
-    const m = frame.matrix(this.view.where, layer, head), { t, view } = this, rows = [];
+    const { t, seen: view } = this, m = frame.matrix(view.where, layer, head), rows = [];
     for (let q = 0; q < Math.min(m.rows, 30); q++) {
       let best = 0;
       for (let k = 1; k < m.columns; k++) if (m.weight(q, k) > m.weight(q, best)) best = k;
@@ -421,7 +467,7 @@ class View {
     const node = this.$(".tables");
     node.replaceChildren();
     if (!this.$(".more").open) return;
-    const { t, view, data } = this, frame = this.frame(), [layer, head] = this.place(), m = frame.matrix(view.where, layer, head);
+    const { t, seen: view, data } = this, frame = this.frame(), [layer, head] = this.place(), m = frame.matrix(view.where, layer, head);
     const table = (title, columns, rows) => {
       const node_ = add(node, "table", {});
       add(node_, "caption", {}, title);
@@ -434,7 +480,7 @@ class View {
     table(`${this.$(".name").textContent} · ${t[view.show]}`, [`${t.query} \\ ${t.key}`, ...Array.from({ length: m.columns }, (_, k) => this.keyName(frame, k))],
       Array.from({ length: m.rows }, (_, q) => [this.queryName(frame, q), ...Array.from({ length: m.columns }, (_, k) => (m.blocked(q, k) ? t.blocked : what(q, k)))]));
     const all = [];
-    for (let i = 0; i < data.n_layers; i++) for (let h = 0; h < data.n_heads; h++) {
+    for (const i of this.layers()) for (let h = 0; h < data.n_heads; h++) {
       const n = frame.numbers(view.where, i, h);
       all.push([String(i + 1), String(h + 1), three(n.entropy), three(n.copy), three(n.reverse)]);
     }
@@ -442,7 +488,7 @@ class View {
   }
 
   save(what) {
-    const { view, data, t } = this, frame = this.frame(), [layer, head] = [view.layer, view.head];
+    const { seen: view, data, t } = this, frame = this.frame(), [layer, head] = [view.layer, view.head];
     const name = `attention_${view.where}_layer${layer + 1}_head${head + 1}_step${frame.step}.${what.toLowerCase()}`;
     if (what === "CSV") return this.file(name, "text/csv;charset=utf-8", this.csv(frame, layer, head));
     const svg = document.createElementNS(SVG, "svg");
@@ -476,7 +522,7 @@ class View {
   }
 
   csv(frame, layer, head) {
-    const { view, data, t } = this, m = frame.matrix(view.where, layer, head), { reads, writes } = frame.packed, decoder = view.where !== "encoder";
+    const { seen: view, data, t } = this, m = frame.matrix(view.where, layer, head), { reads, writes } = frame.packed, decoder = view.where !== "encoder";
     const words = (s) => `"${(/^[=+\-@\t\r]/.test(s) ? `'${s}` : s).replaceAll('"', '""')}"`; // a cell that a spreadsheet would run is quoted
     const lines = [["attention", "layer", "head", "step", "query_position", "query_token", "about_to_predict", "key_position", "key_token", "pattern", "score", "blocked"].join(",")];
     for (let q = 0; q < m.rows; q++) for (let k = 0; k < m.columns; k++) {

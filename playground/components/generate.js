@@ -133,10 +133,21 @@ class View {
     setAttr(node, "aria-label", fill(t.summary, { i: at + 1, rows: shown.map((id) => `${data.vocab[id]} ${three(place.p[id])}`).join(", ") }));
   }
 
+  // The weights by layer, head and source token; of a large model only one layer lies here, packed.
+  cross(place) {
+    if (typeof place.cross !== "string") return place.cross;
+    if (!place.unpacked) {
+      const n = this.data.src.length, units = new Uint16Array(Uint8Array.from(atob(place.cross), (c) => c.charCodeAt(0)).buffer);
+      place.unpacked = [Array.from({ length: units.length / n }, (_, h) => Array.from(units.subarray(h * n, (h + 1) * n), (x) => x / 10000))];
+    }
+    return place.unpacked;
+  }
+
   // One row of cross-attention a layer and head, and the mean of each layer.
   rows(place) {
-    const { t } = this.data, rows = [];
-    place.cross.forEach((heads, layer) => {
+    const { t, layer: only } = this.data, rows = [];
+    this.cross(place).forEach((heads, i) => {
+      const layer = only ?? i;
       rows.push({ name: fill(t.mean, { layer: layer + 1 }), head: null, weights: heads[0].map((_, k) => heads.reduce((sum, row) => sum + row[k], 0) / heads.length) });
       heads.forEach((weights, head) => rows.push({ name: fill(t.one, { layer: layer + 1, head: head + 1 }), head, weights }));
     });
@@ -149,6 +160,15 @@ class View {
     const title = this.$(".looks h4");
     setText(title, fill(t.cross, { i: at + 1 }));
     help(title, t.cross_help, this.tip);
+    const one = this.$(".one"), layer = one.lastElementChild;
+    one.hidden = data.layer === null;
+    if (data.layer !== null) {
+      setText(one.firstElementChild, t.layer);
+      setAttr(one, "title", t.layer_help);
+      if (layer.length !== data.layers) layer.replaceChildren(...Array.from({ length: data.layers }, (_, i) => new Option(i + 1, i)));
+      layer.value = data.layer;
+      layer.onchange = () => this.command({ layer: Number(layer.value) });
+    }
     const shade = (node, weight) => {
       const colour = colourOf(table, weight), [r, g, b] = rgb(colour);
       node.style.setProperty("--shade", colour);

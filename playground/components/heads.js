@@ -1,19 +1,22 @@
 // The layer × head grid: one small map a head, in the head's colour; layers side by side, as the signal passes through them.
+// `layers` are those that stand there, or their number; of one alone with many heads these stand in rows of eight.
 // Pointing at a map previews it, a click locks it. `on` is {point(layer, head) or point(null), lock(layer, head)};
 // `look(layer, head)` gives {matrix, table, min, max, under, tip}.
 
-function headGrid(node, n_layers, n_heads, colours, size, words, on) {
-  const wanted = [n_layers, n_heads, words.layer, words.head].join();
+function headGrid(node, layers, n_heads, colours, size, words, on) {
+  layers = Array.isArray(layers) ? layers : Array.from({ length: layers }, (_, i) => i);
+  const wanted = [layers, n_heads, words.layer, words.head].join();
   node.style.setProperty("--thumb", `${size}px`);
   if (node.dataset.made !== wanted) {
     node.dataset.made = wanted;
     node.replaceChildren();
-    node.style.gridTemplateColumns = `auto repeat(${n_layers}, auto)`;
-    add(node, "span");
-    for (let i = 0; i < n_layers; i++) add(node, "span", { class: "label" }, fill(words.layer, { layer: i + 1 }));
+    const many = layers.length === 1 && n_heads > 8;
+    node.style.gridTemplateColumns = many ? "repeat(8, auto)" : `auto repeat(${layers.length}, auto)`;
+    if (!many) add(node, "span");
+    if (!many) for (const i of layers) add(node, "span", { class: "label" }, fill(words.layer, { layer: i + 1 }));
     for (let h = 0; h < n_heads; h++) {
-      add(node, "span", { class: "label" }, fill(words.head, { head: h + 1 }));
-      for (let i = 0; i < n_layers; i++) {
+      if (!many) add(node, "span", { class: "label" }, fill(words.head, { head: h + 1 }));
+      for (const i of layers) {
         const button = add(node, "button", { type: "button", class: "thumb", "data-layer": i, "data-head": h });
         button.style.setProperty("--head", colours[h % colours.length]);
         add(button, "canvas", { "aria-hidden": "true" });

@@ -29,7 +29,10 @@ class Thumbs {
   }
 
   build() {
-    const { facts, labels, look } = this.board.data, { layers, heads } = facts;
+    const { facts, labels, look } = this.board.data;
+    // Of a very large model the last layers and first heads are sent, as many as one look a few times a second allows.
+    const [layers, heads] = this.board.live.probe?.shown ?? [facts.layers, facts.heads], skipped = facts.layers - layers;
+    this.heads = heads;
     const column = this.box.closest(".column").clientHeight, around = 52, least = column > 680 ? MAP + 20 : MAP; // around: header, padding
     const { across, size } = this.layout(this.box.clientWidth, column - least - around, layers, heads);
     const need = Math.ceil(layers / across) * (3 * (size + 4) + 34);
@@ -44,7 +47,7 @@ class Thumbs {
     for (let first = 0; first < layers; first += across) {
       const band = add(this.box, "div", { class: "band" }), names = add(band, "div", { class: "names" });
       for (const [stack, kind] of KINDS) help(add(add(names, "div"), "span", {}, labels[`${stack}_${kind}`]), labels[`${stack}_${kind}_help`], this.board.tip);
-      for (let layer = first; layer < Math.min(layers, first + across); layer++) {
+      for (let layer = skipped + first; layer < skipped + Math.min(layers, first + across); layer++) {
         const block = add(band, "div", { class: "block" }), grid = add(block, "div", { class: "heads", style: `--heads:${heads}` });
         add(block, "div", { class: "layer" }, fill(labels.layer, { layer: layer + 1 }));
         block.prepend(block.lastChild);
@@ -67,7 +70,7 @@ class Thumbs {
   }
 
   key(event) {
-    const at = this.items.findIndex((item) => item.canvas === event.target), { heads } = this.board.data.facts;
+    const at = this.items.findIndex((item) => item.canvas === event.target), { heads } = this;
     const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -heads, ArrowDown: heads }[event.key];
     if (at < 0 || !move || !this.items[at + move]) return;
     event.preventDefault();
@@ -112,6 +115,9 @@ class Thumbs {
     this.build();
     setText(root.querySelector(".thumbs .probe"), probe ? probe.src.join(" ") : "");
     setText(root.querySelector(".thumbs .at"), probe ? `${labels.step} ${probe.step}` : "");
+    const [layers, heads] = probe?.shown ?? [data.facts.layers, data.facts.heads];
+    const all = layers === data.facts.layers && heads === data.facts.heads;
+    setText(root.querySelector(".thumbs .some"), all ? "" : fill(labels.some_heads, { layers, heads, all_layers: data.facts.layers, all_heads: data.facts.heads }));
     const [stack, layer] = (part ?? "").split(".");
     for (const item of this.items) {
       const dim = layer !== undefined ? item.stack !== stack || item.layer !== Number(layer) : stack === "memory" && item.kind !== "cross";

@@ -20,7 +20,7 @@ from core.trace import Trace
 # Which attention: the name of its tensors in a trace, by layer.
 PLACES = {"encoder": "encoder.{}.self", "decoder": "decoder.{}.self", "cross": "decoder.{}.cross"}
 LONGEST = 64  # tokens: a matrix of 64 by 64 cells is the most one can still click
-UNKNOWN_ANSWER = 12  # tokens the model writes where the task's answer is not known
+UNKNOWN_ANSWER = 12  # tokens the model may write, at least, where the task's answer is not known
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def target_of(model: Transformer, src: Sequence[int], answer: Sequence[int]) -> 
     model itself writes."""
     if answer:
         return (BOS, *answer)
-    options = DecodeOptions(max_len=min(UNKNOWN_ANSWER, model.config.max_len - 1))
+    options = DecodeOptions(max_len=max(UNKNOWN_ANSWER, model.longest_target))
     return (BOS, *generate(model, torch.tensor([list(src)]), options)[0].tolist()[:-1])
 
 
@@ -90,7 +90,7 @@ def embedded(model: Transformer, trace: Trace, ids: Sequence[int], side: str) ->
     part = model.src_embedding if side == "src" else model.tgt_embedding
     total = trace[f"embed.{side}"][0]
     position = trace.get(f"embed.{side}.position")  # rotary, ALiBi and none add nothing here
-    added = torch.zeros_like(total) if position is None else position[0]
+    added = torch.zeros_like(total) if position is None else position[0].detach()
     return Embedded(part.token.weight[list(ids)].detach(), trace[f"embed.{side}.token"][0], added, total)
 
 

@@ -13,11 +13,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.checkpoint import CheckpointError, load_weights
+from core.checkpoint import CheckpointError
 from core.lab.experiments import EXPERIMENTS, Experiment, Variant
-from core.model import Transformer
 from core.tasks import Data
-from playground import api, look, state
+from playground import api, look, pick, state
 from playground.components import component
 from playground.i18n import _, language
 from playground.lessons import frame
@@ -349,5 +348,5 @@ def measured(run_id: str, experiment_id: str) -> Metrics | None:
 def _measured(run_id: str, experiment_id: str, step: int) -> dict[str, float]:
     run = store.find(run_id)
     assert run is not None
-    model: Transformer = load_weights(run.weights_path(step), run.config.model)
+    model = pick.model_at(run, step)
     return EXPERIMENTS[experiment_id].measure(model, Data(run.config))

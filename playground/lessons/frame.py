@@ -26,7 +26,7 @@ import streamlit as st
 
 from core.model import Transformer
 from core.tasks import Data
-from playground import address, pick, state
+from playground import address, models, pick, state
 from playground.components import component
 from playground.i18n import _
 from playground.lessons import LABS
@@ -209,8 +209,7 @@ class LabContext:
         finally:
             title.markdown(f"### {number} · {_(panel.title)}" + (" :green[✓]" if view.is_done else ""), width="content")
             with steps:
-                for name in state.pop_bad_url():
-                    st.warning(_("“{name}” in the address was not understood and is ignored.").format(name=name))
+                pick.notices(self.lab.id, self.run)
                 stepper(self.lab, panel)
             with text:
                 explain(view, depth)
@@ -219,8 +218,15 @@ class LabContext:
 
     def show(self, draw: Mapping[str, Callable[["LabContext", PanelView], None]]) -> None:
         """Draw the chosen panel with its function."""
-        with self.panel(self.now) as view:
+        with models.heavy(self.run.config.model), self.panel(self.now) as view:
             draw[self.now.id](self, view)
+        del self.model  # callbacks hold on to this context, and must not hold on to the weights
+
+    def __getattr__(self, name: str) -> Any:
+        """The model again, should a callback need it."""
+        if name != "model":
+            raise AttributeError(name)
+        return pick.model_at(self.run, self.step)
 
 
 def lab_page(lab: Lab) -> LabContext:
@@ -230,13 +236,9 @@ def lab_page(lab: Lab) -> LabContext:
     st.markdown(f"**{_(lab.title)}** — {_(lab.intro)}")
     with st.sidebar:
         run = pick.choose_run()
-        steps = run.saved_steps()
         asked = outside(lab.id, "step")
-        if asked is not None and steps:
-            if asked.isascii() and asked.isdigit() and len(asked) < 10:
-                st.session_state[f"lab.step.{run.id}"] = min(steps, key=lambda s: (abs(s - int(asked)), s))
-            else:
-                state.notice_bad_url("step")
+        if asked is not None and (near := pick.nearest_step(run, asked)) is not None:
+            st.session_state[f"lab.step.{run.id}"] = near
         step = pick.choose_step(run, "lab")
         put(lab.id, "step", str(step))
         if (text := outside(lab.id, "text")) is not None:
@@ -248,6 +250,7 @@ def lab_page(lab: Lab) -> LabContext:
     if ids is None:
         st.info(_("Type an input on the left: the lab works on it."))
         st.stop()
+    pick.refuse_in_labs(run, ids)
     step, model = pick.readable(run, step)
     return LabContext(lab, run, step, model, pick.data_of(run), ids, next(p for p in lab.panels if p.id == now))
 

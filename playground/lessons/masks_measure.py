@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.attention import causal_mask, padding_mask
-from core.decode import DecodeOptions, generate
+from core.decode import DecodeOptions, generate, limit
 from core.lab import measure, recompute, whole
 from core.model import BOS, EOS, PAD, Transformer
 from core.tasks import Batch, Data
@@ -45,15 +45,11 @@ class Example:
 def example(model: Transformer, data: Data, ids: Sequence[int], pads: int = 0, most: int = MOST) -> Example:
     """The person's input with the right answer, or, where that is unknown, with what the model writes."""
     text = data.answer(data.vocab.decode(ids))
-    if text:
-        answer = data.vocab.encode(text)
-    else:
-        written = generate(model, torch.tensor([list(ids)]))[0].tolist()
-        answer = written[: written.index(EOS)] if EOS in written else written
+    writes = [*data.vocab.encode(text), EOS] if text else generate(model, torch.tensor([list(ids)]))[0].tolist()
     most = min(most, model.config.max_len)
-    answer = answer[: most - 1]
-    pads = min(pads, most - 1 - len(answer))
-    return Example(tuple(ids), (BOS, *answer, *[PAD] * pads), (*answer, EOS, *[PAD] * pads))
+    writes = writes[:most]  # without its end where there is no room for all of it
+    pads = min(pads, most - len(writes))
+    return Example(tuple(ids), (BOS, *writes[:-1], *[PAD] * pads), (*writes, *[PAD] * pads))
 
 
 def preset(name: str, reads: Sequence[int]) -> Tensor:
@@ -234,7 +230,8 @@ def pad(model: Transformer, this: Example, pads: int, on: bool) -> Padded:
     before64, after64 = whole.logits(model, plain), whole.logits(model, trace)
     error = max((before64 - before).abs().max().item(), (after64 - after).abs().max().item())
     cross = torch.stack([trace[f"decoder.{i}.cross.pattern"][0] for i in range(model.config.n_layers)])
-    written = generate(model, longer, DecodeOptions(max_len=2 * len(this.src) + 2), source_mask(model, longer, on))[0]
+    cap = limit(model, src, DecodeOptions())  # that of the source alone: fillers are nothing to write about
+    written = generate(model, longer, DecodeOptions(max_len=cap), source_mask(model, longer, on))[0]
     change = (after - before).abs().amax(-1)
     on_pads = cross[..., src.shape[1] :].sum(-1).mean().item()
     generated = tuple(written.tolist())

@@ -12,7 +12,17 @@ from playground.i18n import _
 from playground.lessons import experiment
 from playground.lessons import masks_measure as lab
 from playground.lessons.frame import LabContext, PanelView
-from playground.lessons.masks_view import KEY, blocked_as_null, head_of, latex, select_head, small, tokens, view
+from playground.lessons.masks_view import (
+    KEY,
+    blocked_as_null,
+    example,
+    head_of,
+    latex,
+    select_head,
+    small,
+    tokens,
+    view,
+)
 from playground.look import palette
 
 
@@ -37,7 +47,7 @@ def padding(ctx: LabContext, p: PanelView) -> None:
         return
     if pads != min(3, room):
         p.done()
-    this = lab.example(ctx.model, ctx.data, ctx.ids)
+    this = example(ctx)
     both = {on: lab.pad(ctx.model, this, pads, on) for on in (True, False)}
     p.checked(max(found.error for found in both.values()), _("logits"))
     p.numbers(

@@ -15,7 +15,17 @@ from playground.i18n import _
 from playground.lessons import masks_measure as lab
 from playground.lessons.frame import LabContext, PanelView
 from playground.lessons.masks import PAINT_MISTAKES
-from playground.lessons.masks_view import KEY, blocked_as_null, cell_texts, head_of, heads, numbers, put_head, tokens
+from playground.lessons.masks_view import (
+    KEY,
+    blocked_as_null,
+    cell_texts,
+    example,
+    head_of,
+    heads,
+    numbers,
+    put_head,
+    tokens,
+)
 from playground.look import palette
 
 
@@ -23,7 +33,7 @@ def paint(ctx: LabContext, p: PanelView) -> None:
     """Panel 2: the mask to paint, with its weights, its influence and its outputs beside it."""
     chosen = ctx.mistakes(PAINT_MISTAKES)
     pads = ctx.url("pads", 0, (0, 1, 2, 3))
-    this = lab.example(ctx.model, ctx.data, ctx.ids, pads)
+    this = example(ctx, pads)
     layer, head = head_of(ctx)
     mask = lab.preset("causal", this.reads)
     text = ctx.url("mask", "causal", mask_text)

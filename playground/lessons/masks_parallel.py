@@ -12,7 +12,7 @@ from playground.components import component
 from playground.i18n import _
 from playground.lessons import masks_measure as lab
 from playground.lessons.frame import LabContext, PanelView, predict, reveal
-from playground.lessons.masks_view import KEY, small, tokens
+from playground.lessons.masks_view import KEY, example, small, tokens
 from playground.look import palette
 
 LENGTHS = (2, 4, 8, 16, 32, 64)  # targets whose passes are timed
@@ -21,7 +21,7 @@ FEW, MANY = 2.0, 8.0  # how many times longer: the bounds of the three guesses
 
 def parallel(ctx: LabContext, p: PanelView) -> None:
     """Panel 5: one pass against T passes, timed on this machine."""
-    this = lab.example(ctx.model, ctx.data, ctx.ids)
+    this = example(ctx)
     slot = f"{KEY}.twins.{ctx.run.id}.{ctx.step}.{ctx.ids}"
     if slot not in st.session_state:
         for old in [k for k in st.session_state if str(k).startswith(f"{KEY}.twins.")]:

@@ -13,13 +13,13 @@ from playground.components import component
 from playground.i18n import _
 from playground.lessons import masks_measure as lab
 from playground.lessons.frame import LabContext, PanelView
-from playground.lessons.masks_view import KEY, cell_texts, head_of, select_head, tokens
+from playground.lessons.masks_view import KEY, cell_texts, example, head_of, select_head, tokens
 from playground.look import palette
 
 
 def infinity(ctx: LabContext, p: PanelView) -> None:
     """Panel 1: one row of one head, before and after softmax."""
-    this = lab.example(ctx.model, ctx.data, ctx.ids)
+    this = example(ctx)
     n, names = len(this.reads), tokens(ctx.data.vocab, this.reads)
     layer, head = head_of(ctx)
     modes = {"infinity": "−∞", "zero": _("a score of 0"), "after": _("weight × 0, after softmax")}

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import streamlit as st
 from torch import Tensor
 
-from core.model import Transformer
+from core.model import EOS, Transformer
 from core.tasks import Vocab
 from playground.i18n import _
+from playground.lessons import masks_measure as lab
 from playground.lessons.frame import LabContext
 
 KEY = "lab.masks"
@@ -16,6 +17,15 @@ KEY = "lab.masks"
 
 def view(ctx: LabContext) -> str:
     return ctx.choose("look", _("Look at"), {"model": _("The model"), "experiment": _("The experiment")})
+
+
+def example(ctx: LabContext, pads: int = 0) -> lab.Example:
+    """The input with its answer, as many positions of it as these panels can show; says so where that is not all."""
+    this = lab.example(ctx.model, ctx.data, ctx.ids, pads)
+    if EOS not in this.writes:
+        sentence = _("The output is longer than this panel can show: these are its first {n} positions.")
+        st.caption(sentence.format(n=this.real))
+    return this
 
 
 def head_of(ctx: LabContext) -> tuple[int, int]:

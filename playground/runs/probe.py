@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.config import ModelConfig
 from core.decode import DecodeOptions, generate
 from core.model import EOS, PAD
 from core.tasks import Batch
@@ -21,6 +22,8 @@ from playground.runs.store import Run
 SAMPLES = 6
 EVERY = 0.25  # seconds between two looks, at least
 SHARE = 50
+CELLS = 60_000  # attention weights in one picture: as text about 400 kB
+LEAST_HEADS = 8  # heads of a layer are shown before another layer is
 COMFORTABLE = 16  # tokens: the longest example that is still a readable picture
 
 
@@ -36,6 +39,7 @@ class Prober:
         row = int(fitting.argmax())
         n, t = int(lengths[row]), int((batch.tgt_out[row] != PAD).sum())
         self.src, self.tgt = batch.src[row : row + 1, :n], batch.tgt_in[row : row + 1, :t]
+        self.shown = fitting_heads(trainer.run.model, n, t)
         self.fixed = {"src": [vocab.name(i) for i in self.src[0]], "tgt": [vocab.name(i) for i in self.tgt[0]]}
         self.sources = [self._written(row) for row in self.samples.src.tolist()]
         self.expected = [self._written(row) for row in self.samples.tgt_out.tolist()]
@@ -57,16 +61,23 @@ class Prober:
             start = monotonic()
         self.version += 1
         data = {"version": self.version, "step": self.trainer.step, **self.fixed}
-        data |= {"patterns": self._patterns(), "samples": self.written}
+        data |= {"patterns": self._patterns(), "samples": self.written, "shown": self.shown}
         replace(self.path, json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
         self.next_look = monotonic() + max(EVERY, SHARE * (monotonic() - start))
 
     @torch.no_grad()
     def _patterns(self) -> dict[str, Any]:
-        trace = Trace()
+        layers, heads = self.shown
+        first = self.trainer.run.model.n_layers - layers  # the last layers are the ones that write the answer
+        names = {
+            f"{stack}.{i}.{kind}.pattern"
+            for i in range(first, first + layers)
+            for stack, kind in (("encoder", "self"), ("decoder", "self"), ("decoder", "cross"))
+        }
+        trace = Trace(keep=names.__contains__)
         self.trainer.model.eval()  # the trainer turns dropout on again at its next step
         self.trainer.model(self.src, self.tgt, trace)
-        return {name.removesuffix(".pattern"): _rounded(x[0]) for name, x in trace.items() if name.endswith(".pattern")}
+        return {name.removesuffix(".pattern"): _rounded(x[0, :heads]) for name, x in trace.items()}
 
     def _write_samples(self) -> list[dict[str, list[str]]]:
         self.trainer.model.eval()
@@ -79,6 +90,14 @@ class Prober:
         """The tokens up to the end token, by name."""
         ids = ids[: ids.index(EOS)] if EOS in ids else ids
         return [self.trainer.data.vocab.name(i) for i in ids if i != PAD]
+
+
+def fitting_heads(model: ModelConfig, n: int, t: int) -> tuple[int, int]:
+    """How many layers, from the last one back, and how many heads of each, are written: every viewer gets all of them, a few
+    times a second. n, t: lengths of source and target."""
+    room = max(1, CELLS // (n * n + t * t + n * t))  # heads of a layer, with all three kinds
+    layers = min(model.n_layers, max(1, room // min(model.n_heads, LEAST_HEADS)))
+    return layers, min(model.n_heads, max(1, room // layers))
 
 
 def _different(batch: Batch) -> Batch:

@@ -62,7 +62,7 @@ def test_rows_sum_to_one_and_the_decoder_never_looks_ahead(run: Run) -> None:
 
 def test_without_a_target_the_model_reads_what_it_generated(run: Run) -> None:
     (frame,) = view.patterns_over_time(run, [5], ABCA)
-    model = load_weights(run.weights_path(5), run.config.model)
+    model = load_weights(run.weights_path(5), run.config.model, run.config.task.longest_target)
     written = generate(model, torch.tensor([ABCA]))[0].tolist()
     assert list(frame.writes) == written
     assert frame.reads == (BOS, *written[:-1])

@@ -170,7 +170,7 @@ def test_the_url_brings_back_the_output(run: Run) -> None:
 
 
 def test_a_generation_without_an_end_is_flagged(run: Run) -> None:
-    cap = 2 * 4 + 2
+    cap = max(2 * 4 + 2, run.config.task.longest_target)
     data = data_of(open_page(run=run.id, text="abca", out=".".join(["4"] * cap)))
     assert (data["over"], data["capped"], data["cap"]) == (True, True, cap)
     assert len(data["places"]) == cap + 1

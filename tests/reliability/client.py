@@ -18,6 +18,8 @@ PACE = 0.2  # seconds between two questions of the board
 class Visitor:
     """One open page. After `open` and `press` the script has run to its end, and `elements` is what the page shows."""
 
+    patience = 60.0  # seconds for an answer
+
     def __init__(
         self, port: int, query: str = "", page: str = "", host: str = "127.0.0.1", person: str = "", key: str = ""
     ) -> None:
@@ -57,7 +59,7 @@ class Visitor:
         self._listening = asyncio.create_task(self._listen())
         # Streamlit 1.67 loses the first request of a page that comes back while its script still ran when it was cut off
         # (an app of ten lines shows it, too): the next one, as after any click, is answered.
-        for patience in (5.0, 10.0, 60.0) if self.session else (60.0,):
+        for patience in (5.0, 10.0, self.patience) if self.session else (self.patience,):
             with suppress(asyncio.TimeoutError):
                 await self._rerun(patience)
                 self._drawn = True
@@ -67,7 +69,7 @@ class Visitor:
 
     async def rerun(self, **widget: Any) -> None:
         """Run the script with this address, and perhaps a widget's value: id=…, trigger_value=True."""
-        await self._rerun(60.0, **widget)
+        await self._rerun(self.patience, **widget)
 
     async def _rerun(self, patience: float, **widget: Any) -> None:
         message = BackMsg()
