@@ -17,6 +17,7 @@ from core.read import build, fit
 from playground import state
 from playground.differences import shown
 from playground.i18n import _
+from playground.pairs import PairsError
 from playground.presets import PRESETS, Settings
 from playground.runs.store import Run
 
@@ -37,6 +38,9 @@ class Draft:
     data: Settings
     version: int  # of the widgets: a new one makes them all anew, with the values of `data`
     written: dict[str, str] = field(default_factory=dict)  # what we put into the URL
+    upload: str = ""  # the file in the uploader of this version, as Streamlit names it
+    file: str = ""  # the name of the file that the pairs are from, to be shown
+    refused: PairsError | None = None  # why the file in the uploader is not used
 
     @property
     def changes(self) -> list[tuple[str, Any, Any]]:
@@ -51,6 +55,7 @@ class Draft:
 
     def load(self, data: Settings) -> None:
         self.data, self.version = copy.deepcopy(data), self.version + 1
+        self.upload, self.file, self.refused = "", "", None
 
 
 def settings(config: RunConfig) -> Settings:
