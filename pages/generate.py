@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.model import EOS
 from core.tasks import TASKS
-from playground import address, pick
+from playground import address, fields, pick
 from playground import generate_view as view
 from playground.components import component
 from playground.i18n import _
@@ -21,9 +21,9 @@ with st.sidebar:
     run = pick.choose_run()
     data = pick.data_of(run)
     if asked.get("step", "").isdigit() and int(asked["step"]) in run.saved_steps():
-        st.session_state[f"{PAGE}.step.{run.id}"] = int(asked["step"])
+        fields.ask(f"{PAGE}.step.{run.id}", int(asked["step"]))
     if "text" in asked:
-        st.session_state[f"{PAGE}.source.{run.id}"] = asked["text"]
+        fields.ask(f"{PAGE}.source.{run.id}", asked["text"])
     step = pick.choose_step(run, PAGE)
     src = pick.source_text(run, PAGE, _("Source text"))
     st.caption(plain(_(TASKS[run.config.task.name].explanation)))

@@ -14,7 +14,7 @@ import streamlit as st
 from core.config import RunConfig
 from core.messages import ConfigError
 from core.read import build, fit
-from playground import state
+from playground import address, state
 from playground.differences import shown
 from playground.i18n import _
 from playground.pairs import PairsError
@@ -120,13 +120,8 @@ def write_url(draft: Draft) -> None:
     values = {name: draft.data[part][key] for name, (part, key) in URL_NAMES.items()}
     base = {name: draft.base[part][key] for name, (part, key) in URL_NAMES.items()}
     wanted = {name: url_text(value) for name, value in values.items() if value != base[name]}
-    for name in URL_NAMES:
-        if name in wanted:
-            if st.query_params.get_all(name) != [wanted[name]]:
-                st.query_params[name] = wanted[name]
-        elif name in st.query_params:
-            del st.query_params[name]
     draft.written = wanted
+    address.put({name: wanted.get(name) for name in URL_NAMES})
 
 
 def url_text(value: object) -> str:

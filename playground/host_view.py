@@ -11,7 +11,7 @@ from streamlit.runtime import get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.messages import ConfigError
-from playground import hosts, run_actions, runs_list
+from playground import address, hosts, run_actions, runs_list
 from playground.i18n import _
 from playground.runs.launcher import launcher
 from playground.runs.store import Run, RunError
@@ -27,7 +27,7 @@ def is_host() -> bool:
     """From this computer, or with the token. It is taken out of the address, so that it stays off a projector."""
     given = st.query_params.get("token")
     if given is not None:
-        del st.query_params["token"]
+        address.put({"token": None})
         if right(given, os.environ.get("PLAYGROUND_HOST_TOKEN", "")):
             st.session_state[KNOWN] = True
     return bool(st.session_state.get(KNOWN)) or at_this_computer()

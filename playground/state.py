@@ -5,6 +5,7 @@ import secrets
 
 import streamlit as st
 
+from playground import address
 from playground.guard import PERSON
 from playground.i18n import ngettext
 from playground.runs import store
@@ -39,6 +40,7 @@ def too_many(run_id: str = "") -> str:
 
 def visit(page: str) -> None:
     """main.py tells which page this script run draws."""
+    address.arrive(page)
     st.session_state["page_changed"] = st.session_state.get("page") != page
     st.session_state["page"] = page
 
@@ -54,7 +56,7 @@ def current_run() -> Run:
     run = store.find(asked) if asked and len(asked) <= MAX_URL_VALUE else None
     if asked and run is None:
         notice_bad_url("run")
-        del st.query_params["run"]
+        address.put({"run": None})
     last = st.session_state.get("run")
     if run is None and last and (asked or page_changed()):
         run = store.find(last)  # None if it was deleted meanwhile
@@ -77,10 +79,7 @@ def sample() -> Run:
 
 def _remember(run: Run) -> None:
     st.session_state["run"] = run.id
-    if run.is_sample:
-        st.query_params.pop("run", None)
-    elif st.query_params.get("run") != run.id:
-        st.query_params["run"] = run.id
+    address.put({"run": None if run.is_sample else run.id})
 
 
 def notice_bad_url(name: str, why: str = "") -> None:
