@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.model import EOS
 from core.tasks import TASKS
-from playground import address, models, pick
+from playground import address, fields, models, pick
 from playground import generate_view as view
 from playground.components import component
 from playground.i18n import _
@@ -21,9 +21,9 @@ with st.sidebar:
     run = pick.choose_run()
     data = pick.data_of(run)
     if "step" in asked and (near := pick.nearest_step(run, asked["step"])) is not None:
-        st.session_state[f"{PAGE}.step.{run.id}"] = near
+        fields.ask(f"{PAGE}.step.{run.id}", near)
     if "text" in asked:
-        st.session_state[f"{PAGE}.source.{run.id}"] = asked["text"]
+        fields.ask(f"{PAGE}.source.{run.id}", asked["text"])
     step = pick.choose_step(run, PAGE)
     src = pick.source_text(run, PAGE, _("Source text"))
     st.caption(plain(_(TASKS[run.config.task.name].explanation)))

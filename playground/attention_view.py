@@ -19,9 +19,10 @@ from core.lab import distance_to_ideal, entropy, ideal_pattern
 from core.model import BOS, EOS, Transformer
 from core.tasks import TASKS, SymbolError, Vocab
 from core.trace import Trace
-from playground import attention_part, estimate, pick
+from playground import attention_part, estimate, fields, pick
 from playground import kept as kept_
 from playground.attention_part import Part
+from playground.fields import field
 from playground.i18n import _
 from playground.models import heavy
 from playground.runs.store import Run
@@ -319,7 +320,7 @@ def longest_written(run: Run, src: Sequence[int]) -> int:
 def source(run: Run, page: str, asked: Mapping[str, str]) -> list[int] | None:
     """The field for the source text, filled from the URL when that asks for a text. Its ids, or None (a hint is shown)."""
     if "text" in asked:
-        st.session_state[f"{page}.source.{run.id}"] = asked["text"]
+        fields.ask(f"{page}.source.{run.id}", asked["text"])
     ids = pick.source_text(run, page, _("Source text"))
     st.caption(plain(_(TASKS[run.config.task.name].explanation)))
     return ids
@@ -330,24 +331,23 @@ def target(run: Run, src: Sequence[int] | None, asked: Mapping[str, str]) -> tup
     or for a typed text that cannot be used (a hint is shown)."""
     choice, slot = f"attention.writes.{run.id}", f"attention.target.{run.id}"
     if asked.get("write") in TARGETS:
-        st.session_state[choice] = asked["write"]
+        fields.ask(choice, asked["write"])
     if "target" in asked:
-        st.session_state[slot] = asked["target"]
-    for key in (choice, slot):  # outlives the page, as the other fields do
-        if key not in st.session_state and f"{key}.kept" in st.session_state:
-            st.session_state[key] = st.session_state[f"{key}.kept"]
+        fields.ask(slot, asked["target"])
+    chosen = field(choice, fields.kept(choice, TARGETS[0]))
     names = {"own": _("what the model writes"), "answer": _("the right answer"), "typed": _("my own text")}
     writes = st.radio(
         _("Target"),
         TARGETS,
+        TARGETS.index(chosen.start),
         format_func=lambda name: names[name],
-        key=choice,
+        key=chosen.key,
         help=_(
             "The decoder reads the output written so far. Let the model write it, as when it is used; or give it the text, "
             "token by token, as in training (teacher forcing)."
         ),
     )
-    st.session_state[f"{choice}.kept"] = writes
+    fields.keep(chosen, writes)
     data = pick.data_of(run)
     if writes == "answer" and src is not None:
         answer = data.answer(data.vocab.decode(src))
@@ -357,8 +357,8 @@ def target(run: Run, src: Sequence[int] | None, asked: Mapping[str, str]) -> tup
         return "answer", data.vocab.encode(answer)
     if writes != "typed":
         return "own", None
-    text = st.text_input(_("Target text"), key=slot)
-    st.session_state[f"{slot}.kept"] = text
+    typed = field(slot, fields.kept(slot, ""))
+    text = fields.keep(typed, st.text_input(_("Target text"), typed.start, key=typed.key))
     ids, hint = check_target(run, text)
     if hint:
         st.warning(hint)
@@ -385,9 +385,9 @@ def check_target(run: Run, text: str) -> tuple[list[int] | None, str]:
 def input_query(run: Run, writes: str) -> dict[str, str | None]:
     """The URL parameters of the input fields."""
     return {
-        "text": st.session_state.get(f"attention.source.{run.id}"),
+        "text": fields.kept(f"attention.source.{run.id}"),
         "write": writes if writes != "own" else None,
-        "target": st.session_state.get(f"attention.target.{run.id}") if writes == "typed" else None,
+        "target": fields.kept(f"attention.target.{run.id}") if writes == "typed" else None,
     }
 
 

@@ -1,18 +1,24 @@
 """Curves of one to eight runs over each other, and what sets their settings and results apart."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from core.model import parameter_counts
-from playground import charts, differences, runs_list
+from playground import address, charts, differences, fields, runs_list, runs_view, state
 from playground.charts import Line
+from playground.fields import field
 from playground.history import history, line, side_by_side
 from playground.i18n import N_, _
+from playground.runs import store
 from playground.runs_list import Row
+from playground.text import plain
 
 METRICS = {"loss": N_("Loss"), "token_accuracy": N_("Token accuracy"), "exact_match": N_("Exact match")}
+MOST_NAMED, SHOWN = 8, 40  # ids in a notice, characters of each
+USUAL: tuple[tuple[str, Any], ...] = (("smoothing", 0.0), ("x", "step"), ("log_y", False))
 HELP = {
     "loss": N_("Cross-entropy in nats a token on the training strings: 0 is perfect, ln V is a guess."),
     "token_accuracy": N_(
@@ -31,16 +37,53 @@ class View:
     x: str
 
 
+def from_address() -> None:
+    """Tick the runs of `?compare=a,b,c`, if that came from outside. Those that are not here are named."""
+    asked, wrote = st.query_params.get("compare", ""), address.wrote("runs").get("compare", "")
+    if asked == wrote or not (asked or not state.page_changed()):  # a new page has an empty address, which says nothing
+        return
+    ids = list(dict.fromkeys(asked[: address.LONGEST].split(","))) if asked else []
+    here = [run_id for run_id in ids if store.find(run_id)]
+    runs_view.select(here[: runs_list.MOST_COMPARED])
+    address.claim("runs", {"compare": asked})
+    missing = [run_id[:SHOWN] for run_id in ids if run_id not in here]
+    more = _("… and {n} more.").format(n=len(missing) - MOST_NAMED) if len(missing) > MOST_NAMED else ""
+    beyond = len(here) - runs_list.MOST_COMPARED
+    said = []
+    if missing:
+        names = ", ".join(missing[:MOST_NAMED])
+        said.append(_("The link asks for runs that are not here: {names}").format(names=plain(names)) + f" {more}")
+    if beyond > 0:
+        said.append(
+            _("At most {n} runs are compared; the others of the link are left out.").format(n=runs_list.MOST_COMPARED)
+        )
+    st.session_state["compare.notice"] = said
+
+
+def notice() -> None:
+    """What of the link could not be followed, until something else is ticked."""
+    for sentence in st.session_state.get("compare.notice", []):
+        st.warning(sentence)
+
+
+def to_address(ticked: list[str]) -> None:
+    """Two to eight ticked runs stand in the address."""
+    text = ",".join(ticked) if 2 <= len(ticked) <= runs_list.MOST_COMPARED else ""
+    if text != address.wrote("runs").get("compare", ""):
+        st.session_state.pop("compare.notice", None)
+    address.write("runs", {"compare": text})
+
+
 def controls() -> View:
+    smoothing, along, logarithmic = (field(f"runs.{name}", fields.kept(f"runs.{name}", usual)) for name, usual in USUAL)
     weight: float = st.slider(
         _("Smoothing"),
         0.0,
         0.999,
-        0.0,
+        smoothing.start,
         0.001,
         format="%.3f",
-        key="runs.smoothing",
-        persist_state="session",
+        key=smoothing.key,
         width=240,
         help=_(
             "Each point becomes a mean that weighs the point before by this much, the one before that by its square, "
@@ -50,19 +93,20 @@ def controls() -> View:
     x = st.segmented_control(
         _("Along"),
         ["step", "seconds"],
-        default="step",
+        default=along.start,
         required=True,
-        key="runs.x",
-        persist_state="session",
+        key=along.key,
         format_func=lambda name: {"step": _("steps"), "seconds": _("seconds")}[name],
         help=_("Seconds of training, without pauses."),
     )
     log_y = st.toggle(
         _("Logarithmic loss"),
-        key="runs.log_y",
-        persist_state="session",
+        logarithmic.start,
+        key=logarithmic.key,
         help=_("Equal distances are equal factors: small differences near 0 become visible."),
     )
+    for found, value in ((smoothing, weight), (along, x), (logarithmic, log_y)):
+        fields.keep(found, value)
     return View(weight, bool(log_y), str(x))
 
 

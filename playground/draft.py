@@ -14,9 +14,10 @@ import streamlit as st
 from core.config import RunConfig
 from core.messages import ConfigError
 from core.read import build, fit
-from playground import state
+from playground import address, state
 from playground.differences import shown
 from playground.i18n import _
+from playground.pairs import PairsError
 from playground.presets import PRESETS, Settings
 from playground.runs.store import Run
 
@@ -37,6 +38,9 @@ class Draft:
     data: Settings
     version: int  # of the widgets: a new one makes them all anew, with the values of `data`
     written: dict[str, str] = field(default_factory=dict)  # what we put into the URL
+    upload: str = ""  # the file in the uploader of this version, as Streamlit names it
+    file: str = ""  # the name of the file that the pairs are from, to be shown
+    refused: PairsError | None = None  # why the file in the uploader is not used
 
     @property
     def changes(self) -> list[tuple[str, Any, Any]]:
@@ -51,6 +55,7 @@ class Draft:
 
     def load(self, data: Settings) -> None:
         self.data, self.version = copy.deepcopy(data), self.version + 1
+        self.upload, self.file, self.refused = "", "", None
 
 
 def settings(config: RunConfig) -> Settings:
@@ -115,13 +120,8 @@ def write_url(draft: Draft) -> None:
     values = {name: draft.data[part][key] for name, (part, key) in URL_NAMES.items()}
     base = {name: draft.base[part][key] for name, (part, key) in URL_NAMES.items()}
     wanted = {name: url_text(value) for name, value in values.items() if value != base[name]}
-    for name in URL_NAMES:
-        if name in wanted:
-            if st.query_params.get_all(name) != [wanted[name]]:
-                st.query_params[name] = wanted[name]
-        elif name in st.query_params:
-            del st.query_params[name]
     draft.written = wanted
+    address.put({name: wanted.get(name) for name in URL_NAMES})
 
 
 def url_text(value: object) -> str:

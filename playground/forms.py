@@ -131,13 +131,29 @@ def key_of(draft: Draft, name: str) -> str:
     return f"{name}#{draft.version}" + (f"#{draft.data['model']['d_model']}" if name == "model.n_heads" else "")
 
 
+def asked_for(draft: Draft) -> RunConfig | None:
+    """What the widgets ask for at this moment; None while something in them is wrong.
+
+    A callback calls this when it runs: a number typed and a tap on Train come in one message, and what the last run of the
+    script had found is the number before.
+    """
+    gather(draft)
+    config = check(draft.data)[0]
+    return config if config and not too_large(config) else None
+
+
 def gather(draft: Draft) -> None:
     """What people changed since the last run of the script goes into the draft."""
-    for name in LABELS:
+    chosen, now = st.session_state.get(preset_key(draft)), matching_preset(draft.data)
+    if chosen is not None and chosen != now:
+        draft.load(preset_settings(chosen))
+        return
+    keys = {name: key_of(draft, name) for name in LABELS}  # all at once: a new width makes other heads
+    for name, widget in keys.items():
         part, key = name.split(".")
-        if key_of(draft, name) not in st.session_state:
+        if widget not in st.session_state:
             continue
-        value = st.session_state[key_of(draft, name)]
+        value = st.session_state[widget]
         if isinstance(value, str) and name == "model.d_model":
             value = int(value) if value.strip().isdecimal() and len(value) < 8 else value
         if value is not None or name == "train.stop_at_exact_match":
@@ -145,6 +161,29 @@ def gather(draft: Draft) -> None:
     model = draft.data["model"]
     if (offered := heads_for(model["d_model"])) and model["n_heads"] not in offered:
         model["n_heads"] = min(offered, key=lambda heads: abs(heads - model["n_heads"]))
+    gather_pairs(draft)
+
+
+def gather_pairs(draft: Draft) -> None:
+    """The pairs in force are those of the file that the uploader shows: none of it while it is refused; without a file, those
+    of the run in view. An uploader that was just made is empty, which says nothing.
+    """
+    key = uploader_key(draft)
+    if key not in st.session_state:
+        draft.upload = ""
+        return
+    file = st.session_state[key]
+    found = file.file_id if file is not None else ""
+    if found == draft.upload:
+        return
+    draft.upload, draft.file, draft.refused = found, "", None
+    if file is None:
+        draft.data["task"]["pairs"] = draft.base["task"]["pairs"]
+        return
+    try:
+        draft.data["task"]["pairs"], draft.file = [list(pair) for pair in parse(file.getvalue())], file.name
+    except PairsError as error:
+        draft.data["task"]["pairs"], draft.refused = [], error
 
 
 def heads_for(d_model: object) -> list[int]:
@@ -187,14 +226,11 @@ def control(place: Any, draft: Draft, name: str, problems: dict[str, str]) -> No
     elif kind is bool:
         place.checkbox(label, value, **common)
     else:
-        low, high = limits(info)
         number = int if kind is int else float
-        low, high = (None if bound is None else number(bound) for bound in (low, high))
+        # No bounds: the browser would keep a number outside them to itself, and Train would take the one before it.
         place.number_input(
             label,
-            low,
-            high,
-            value if value is None else number(value),
+            value=value if value is None else number(value),
             step=number(STEPS.get(name, 1)),
             format=None if kind is int else "%g",
             placeholder=_("off") if value is None else None,
@@ -210,22 +246,17 @@ def title(option: str) -> str:
     return _(TASKS[option].title) if option in TASKS else _(OPTIONS[option])
 
 
+def preset_key(draft: Draft) -> str:
+    return f"preset#{draft.version}#{matching_preset(draft.data)}"  # changed by hand: another box, which says so
+
+
 def preset_control(draft: Draft) -> None:
-    now = matching_preset(draft.data)
-    key = f"preset#{draft.version}#{now}"  # a control changed by hand: another box, which says so
-
-    def choose() -> None:
-        index = st.session_state[key]
-        if index is not None:
-            draft.load(preset_settings(index))
-
     st.selectbox(
         _("Preset"),
         range(len(PRESETS)),
-        now,
+        matching_preset(draft.data),
         format_func=lambda index: _(PRESETS[index].name),
-        key=key,
-        on_change=choose,
+        key=preset_key(draft),
         placeholder=_("Your own settings"),
         help="\n".join(f"- **{_(p.name)}** {_(p.sentence)}" for p in PRESETS),
     )
@@ -237,24 +268,31 @@ def explain_task(name: str) -> None:
     st.caption(f"{_(task.explanation)} {source} → {target}")
 
 
+def uploader_key(draft: Draft) -> str:
+    return f"csv#{draft.version}"
+
+
 def upload(draft: Draft, problems: dict[str, str]) -> None:
-    """A CSV becomes the pairs of the draft; the file name is never used."""
+    """A CSV becomes the pairs of the draft (see `gather_pairs`). Below it: what is in force, or why nothing is."""
     help_text = _("Two columns, source and target, at most {limit} symbols each.").format(limit=MAX_TEXT)
-    file = st.file_uploader(_("Pairs as CSV"), "csv", key=f"csv#{draft.version}", help=help_text, max_upload_size=1)
+    st.file_uploader(_("Pairs as CSV"), "csv", key=uploader_key(draft), help=help_text, max_upload_size=1)
     pairs = draft.data["task"]["pairs"]
-    if file is not None:
-        try:
-            pairs = [list(pair) for pair in parse(file.getvalue())]
-        except PairsError as error:
-            st.markdown(f":red[{plain(error.sentence)}]")
-            return
-        if pairs != draft.data["task"]["pairs"]:
-            draft.data["task"]["pairs"] = pairs
-            st.rerun()  # the checks above saw the old pairs
+    if draft.refused is not None:
+        st.markdown(f":red[{plain(draft.refused.sentence)}]")
+        st.caption(_("No pairs are in use: mend the file and upload it again, or remove it."))
+        return
     if pairs:
         source, target = pairs[0]
         first = f"{source[:12]} → {target[:12]}"
-        st.caption(_("{n} pairs, the first: {pair}").format(n=len(pairs), pair=plain(first)))
+        if draft.file:
+            text = _("{file}: {n} pairs, the first: {pair}").format(
+                file=plain(draft.file[-40:]), n=len(pairs), pair=plain(first)
+            )
+        elif pairs == draft.base["task"]["pairs"]:
+            text = _("{n} pairs of the run in view, the first: {pair}").format(n=len(pairs), pair=plain(first))
+        else:
+            text = _("{n} pairs, the first: {pair}").format(n=len(pairs), pair=plain(first))
+        st.caption(text)
     if sentence := problems.get("task.pairs"):
         st.markdown(f":red[{plain(sentence)}]" if pairs else _("Upload at least 10 pairs to train on."))
 

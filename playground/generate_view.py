@@ -15,7 +15,8 @@ from core.decode import Beam, DecodeOptions, distribution, generate_steps, limit
 from core.model import BOS, EOS, DecoderCache, Transformer
 from core.tasks import Vocab
 from core.trace import Trace
-from playground import estimate
+from playground import estimate, fields
+from playground.fields import Field
 from playground.i18n import _
 from playground.kept import Kept
 
@@ -279,51 +280,65 @@ def sidebar(asked: Mapping[str, str]) -> DecodeOptions:
     )
     method = keep("method", "greedy", asked.get("method"), str, list(METHODS))
     st.segmented_control(
-        _("Choose the next token by"), METHODS, required=True, format_func=lambda m: names[m], key=method, help=helps
+        _("Choose the next token by"),
+        METHODS,
+        default=method.start,
+        required=True,
+        format_func=lambda m: names[m],
+        key=method.key,
+        help=helps,
     )
     chosen = kept(method)
     values: dict[str, Any] = {"method": chosen}
     if chosen in ("sample", "beam"):
         slot = keep("temperature", 1.0, asked.get("temperature"), float, (0.1, 3.0))
         text = _("Logits are divided by this before softmax. Below 1: surer of itself; above 1: more adventurous.")
-        st.slider(_("Temperature"), 0.1, 3.0, step=0.05, key=slot, help=text)
+        st.slider(_("Temperature"), 0.1, 3.0, slot.start, 0.05, key=slot.key, help=text)
         values["temperature"] = kept(slot)
     if chosen == "sample":
         slot = keep("top_k", 0, asked.get("top_k"), int, (0, 50))
-        st.slider(_("Top-k"), 0, 50, key=slot, help=_("Only the k likeliest tokens may be drawn; 0: no limit."))
+        st.slider(
+            _("Top-k"),
+            0,
+            50,
+            slot.start,
+            key=slot.key,
+            help=_("Only the k likeliest tokens may be drawn; 0: no limit."),
+        )
         values["top_k"] = kept(slot)
         slot = keep("top_p", 1.0, asked.get("top_p"), float, (0.05, 1.0))
         text = _("Only the likeliest tokens that together reach this probability may be drawn; 1: no limit.")
-        st.slider(_("Top-p"), 0.05, 1.0, step=0.05, key=slot, help=text)
+        st.slider(_("Top-p"), 0.05, 1.0, slot.start, 0.05, key=slot.key, help=text)
         values["top_p"] = kept(slot)
         slot = keep("seed", 0, asked.get("seed"), int, (0, 9999))
-        st.number_input(_("Seed"), 0, 9999, key=slot, help=_("The same seed draws the same tokens again."))
+        st.number_input(
+            _("Seed"), 0, 9999, slot.start, key=slot.key, help=_("The same seed draws the same tokens again.")
+        )
         values["seed"] = kept(slot)
     if chosen == "beam":
         slot = keep("beams", 4, asked.get("beams"), int, (1, 8))
-        st.slider(_("Beams"), 1, 8, key=slot, help=_("How many hypotheses are followed at once; 1 is greedy."))
+        st.slider(
+            _("Beams"), 1, 8, slot.start, key=slot.key, help=_("How many hypotheses are followed at once; 1 is greedy.")
+        )
         values["beams"] = kept(slot)
     return DecodeOptions(**values)
 
 
-def keep(name: str, otherwise: Any, asked: str | None, kind: type, among: Any) -> str:
-    """The key of a field whose value comes from the URL, from before, or is `otherwise`; it outlives the page."""
+def keep(name: str, otherwise: Any, asked: str | None, kind: type, among: Any) -> Field[Any]:
+    """A field whose value comes from the URL, from before, or is `otherwise`; it outlives the page."""
     slot = f"generate.{name}"
     if asked is not None:
         with contextlib.suppress(ValueError):
             value = kind(asked)
             good = value in among if isinstance(among, list) else among[0] <= value <= among[1]
             if good:
-                st.session_state[slot] = value
-    if slot not in st.session_state:
-        st.session_state[slot] = st.session_state.get(f"{slot}.kept", otherwise)
-    return slot
+                fields.ask(slot, value)
+    return fields.field(slot, fields.kept(slot, otherwise))
 
 
-def kept(slot: str) -> Any:
+def kept(found: Field[Any]) -> Any:
     """The value of a field, remembered for when the page is shown again."""
-    st.session_state[f"{slot}.kept"] = value = st.session_state[slot]
-    return value
+    return fields.keep(found, found.now)
 
 
 def options_query(options: DecodeOptions) -> dict[str, str | None]:

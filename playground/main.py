@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from playground import state
+from playground import address, state
 from playground.components import component
 from playground.i18n import LANGUAGES, SESSION_KEY, _, language, settle
 from playground.lessons import LABS
@@ -66,7 +66,7 @@ def existing(pages: list[tuple[str, str, str]]) -> list[StreamlitPage]:
 
 def switch() -> None:
     """中/EN. The URL beats the switch, so the switch rewrites a `?lang=` that stands there."""
-    asked = st.query_params.get("lang")
+    asked = address.current("lang")
     if asked and st.session_state.get("url_language") != asked:  # followed a link: stay with it on the other pages
         st.session_state["url_language"] = asked
         st.session_state[SESSION_KEY] = asked
@@ -82,7 +82,8 @@ def choose(name: str) -> None:
     settle(None)
     st.session_state[SESSION_KEY] = name
     if "lang" in st.query_params:
-        st.query_params["lang"] = st.session_state["url_language"] = name
+        st.session_state["url_language"] = name
+        address.put({"lang": name})
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from core.config import RunConfig
 from core.decode import cap_of
 from core.model import Transformer
 from core.tasks import TASKS, Data, SymbolError
-from playground import estimate, state
+from playground import estimate, fields, state
 from playground.components import component
+from playground.fields import field
 from playground.i18n import _
 from playground.models import TOO_LARGE, models
 from playground.runs import store
@@ -97,11 +98,10 @@ def choose_step(run: Run, key: str) -> int:
         st.caption(_("Only step {step} is saved so far.").format(step=steps[0]))
         return steps[0]
     slot, playing = f"{key}.step.{run.id}", f"{key}.playing"
-    # The last choice outlives the page: Streamlit forgets the slider when another page is shown.
-    chosen = st.session_state.get(slot, st.session_state.get(f"{slot}.kept"))
-    if st.session_state.get(slot) not in steps:
-        gone = chosen is not None and chosen not in steps  # thinned out while the run went on
-        st.session_state[slot] = nearest_step(run, str(chosen)) if gone else chosen if chosen in steps else steps[-1]
+    chosen = fields.kept(slot)
+    if chosen is not None and chosen not in steps:  # thinned out while the run went on
+        chosen = nearest_step(run, str(chosen))
+    found = field(slot, chosen if chosen in steps else steps[-1], steps)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         if st.session_state.get(playing):
             st.button("⏸", key=f"{key}.stop", help=_("Stop playing"), on_click=_put, args=(playing, False))
@@ -110,7 +110,8 @@ def choose_step(run: Run, key: str) -> int:
                 "▶", key=f"{key}.play", help=_("Play through training"), on_click=_play, args=(playing, slot, steps)
             )
         help_text = _("Shows the model as it was after this many training steps.")
-        step = int(st.select_slider(_("Training step"), steps, key=slot, help=help_text))
+        step = int(st.select_slider(_("Training step"), steps, found.start, key=found.key, help=help_text))
+        fields.keep(found, step)
         if st.session_state.get(playing):
             if step == steps[-1]:
                 st.session_state[playing] = False
@@ -123,7 +124,6 @@ def choose_step(run: Run, key: str) -> int:
                 height=1,
                 on_tick_change=lambda: _advance(ticker, playing, slot, steps),
             )
-    st.session_state[f"{slot}.kept"] = step
     return step
 
 
@@ -133,15 +133,15 @@ def _put(key: str, value: object) -> None:
 
 def _play(playing: str, slot: str, steps: list[int]) -> None:
     st.session_state[playing] = True
-    if st.session_state[slot] == steps[-1]:  # from the beginning, as any player does
-        st.session_state[slot] = steps[0]
+    if fields.kept(slot) == steps[-1]:  # from the beginning, as any player does
+        fields.ask(slot, steps[0])
 
 
 def _advance(ticker: str, playing: str, slot: str, steps: list[int]) -> None:
     """The browser saw step `tick`: go to the one after it. A tick that comes twice changes nothing."""
     seen = st.session_state[ticker].tick
     if st.session_state.get(playing):
-        st.session_state[slot] = next((step for step in steps if step > seen), steps[-1])
+        fields.ask(slot, next((step for step in steps if step > seen), steps[-1]))
 
 
 def model_at(run: Run, step: int) -> Transformer:
@@ -225,20 +225,19 @@ def example(run: Run) -> str:
 def source_text(run: Run, key: str, label: str | None = None) -> list[int] | None:
     """A text field for the input; its ids, or None with a hint of what is wrong. Checked before any model sees it."""
     data, slot = data_of(run), f"{key}.source.{run.id}"
-    if slot not in st.session_state:
-        st.session_state[slot] = st.session_state.get(f"{slot}.kept") or example(run)
+    found = field(slot, fields.kept(slot) or example(run))
     text = st.text_input(
         label or _("Input"),
-        key=slot,
+        found.start,
+        key=found.key,
         help=_("Any string over this run's symbols: {symbols}").format(symbols=plain(shown(data.vocab.symbols))),
     )
+    fields.keep(found, text)
     ids, hint = check_source(run, text)
     if ids is None:
         st.warning(hint)
-    else:
-        st.session_state[f"{slot}.kept"] = text
-        if hint:
-            st.caption(hint)
+    elif hint:
+        st.caption(hint)
     return ids
 
 

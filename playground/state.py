@@ -5,9 +5,10 @@ import secrets
 
 import streamlit as st
 
+from playground import address
 from playground.guard import PERSON
 from playground.i18n import _, ngettext
-from playground.runs import store
+from playground.runs import store, trash
 from playground.runs.launcher import launcher
 from playground.runs.store import Run
 
@@ -39,6 +40,7 @@ def too_many(run_id: str = "") -> str:
 
 def visit(page: str) -> None:
     """main.py tells which page this script run draws."""
+    address.arrive(page)
     st.session_state["page_changed"] = st.session_state.get("page") != page
     st.session_state["page"] = page
 
@@ -53,16 +55,23 @@ def current_run() -> Run:
     asked = st.query_params.get("run")
     run = store.find(asked) if asked and len(asked) <= MAX_URL_VALUE else None
     if asked and run is None:
-        notice_bad_url("run", _("The run of this address is not here: it was deleted, or never was on this computer."))
-        del st.query_params["run"]
+        notice_bad_url("run", gone(asked))
+        address.put({"run": None})
     last = st.session_state.get("run")
     if run is None and last and (asked or page_changed()):
         run = store.find(last)
         if run is None and not asked:
-            notice_bad_url("run", _("The run that you looked at was deleted."))
+            notice_bad_url("run", gone(last))
     run = run or sample()
     _remember(run)
     return run
+
+
+def gone(run_id: str) -> str:
+    """What to say to somebody who looks for this run."""
+    if trash.find(run_id):
+        return _("This run was deleted. For a day the trash on the Runs page can bring it back.")
+    return _("The run of this address is not here: it was deleted, or never was on this computer.")
 
 
 def set_run(run_id: str) -> None:
@@ -79,10 +88,7 @@ def sample() -> Run:
 
 def _remember(run: Run) -> None:
     st.session_state["run"] = run.id
-    if run.is_sample:
-        st.query_params.pop("run", None)
-    elif st.query_params.get("run") != run.id:
-        st.query_params["run"] = run.id
+    address.put({"run": None if run.is_sample else run.id})
 
 
 def notice_bad_url(name: str, why: str = "") -> None:

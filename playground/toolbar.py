@@ -2,6 +2,9 @@
 
 Streamlit may report one click twice. So every command names its target (this run; step 41), and a command whose target
 is reached does nothing.
+
+A callback is bound to names only, never to settings: it reads the widgets when it runs (`forms.asked_for`), for a number
+typed and the tap on Train after it come in one message.
 """
 
 import math
@@ -14,6 +17,7 @@ from core.config import RunConfig
 from playground import state
 from playground.differences import short
 from playground.draft import Draft, change_text
+from playground.forms import asked_for, gather
 from playground.i18n import _
 from playground.pick import title
 from playground.runs import store
@@ -30,7 +34,6 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
     status = run.status()
     now, changed, own = status.state, bool(draft.changes), not run.is_sample
     active = own and now in ACTIVE
-    new_run = _start(run, config)
     with st.container(key="toolbar", horizontal=True, vertical_alignment="center", gap="xsmall"):
         if active and now != "paused":
             button(
@@ -49,7 +52,7 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
                 "play_arrow",
                 help_text,
                 "P",
-                new_run,
+                _start,
                 run.id,
                 primary=True,
                 disabled=config is None,
@@ -66,8 +69,9 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
                 "skip_next",
                 _("A new run that pauses after one step.") if not wait else _("Pause first."),
                 "S",
-                _start(run, config, 1),
+                _start,
                 run.id,
+                1,
                 disabled=wait or config is None,
             )
         button(
@@ -97,7 +101,7 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
                 "play_arrow",
                 _("Train a new model with the settings on the left; this run goes on."),
                 "N",
-                new_run,
+                _start,
                 run.id,
                 primary=True,
                 disabled=config is None,
@@ -125,19 +129,24 @@ def button(
     )
 
 
-def _start(
-    seen: Run, config: RunConfig | None, paused_at: int | None = None, instead: bool = False
-) -> Callable[[str], None]:
-    def start(run_id: str) -> None:
-        """A new run. Only while the run that was in view still is: the second report of a click finds another one."""
-        if config is None or st.session_state.get("run") != run_id or (not instead and crowded()):
-            return
-        with telling():
-            run = store.create(config, state.owner())
-            launcher().submit(run.id, state.owner(), paused_at)
-            state.set_run(run.id)
+def _start(run_id: str, paused_at: int | None = None) -> None:
+    """A new run with what the widgets hold now, if the run that was in view still is: the second report of a click finds
+    another one in view.
+    """
+    if st.session_state.get("run") != run_id or crowded():
+        return
+    config = asked_for(st.session_state["draft"])
+    if config is None:
+        st.session_state["trouble"] = _("Nothing was started: mend what is marked red on the left.")
+        return
+    _create(config, paused_at)
 
-    return start
+
+def _create(config: RunConfig, paused_at: int | None) -> None:
+    with telling():
+        run = store.create(config, state.owner())
+        launcher().submit(run.id, state.owner(), paused_at)
+        state.set_run(run.id)
 
 
 def crowded(run_id: str = "") -> bool:
@@ -148,12 +157,28 @@ def crowded(run_id: str = "") -> bool:
     return bool(sentence)
 
 
+def fresh(key: str) -> str:
+    """The key of a box that shows what is in force: after a refusal another one."""
+    refused: dict[str, int] = st.session_state.setdefault("refused", {})
+    return f"{key}#{refused[key]}" if key in refused else key
+
+
+def refuse(key: str) -> None:
+    """What stands in the box of this key was refused: it must not go on standing there as if it were in force."""
+    base, _sign, n = key.rpartition("#")
+    refused: dict[str, int] = st.session_state["refused"]
+    known = base in refused and n == str(refused[base])
+    refused[base if known else key] = int(n) + 1 if known else 1
+
+
 @contextmanager
-def telling() -> Iterator[None]:
-    """A disk that refuses becomes a sentence below the toolbar."""
+def telling(box: str = "") -> Iterator[None]:
+    """A disk that refuses becomes a sentence below the toolbar, and `box`, the key of one, is made anew."""
     try:
         yield
     except OSError as error:
+        if box:
+            refuse(box)
         st.session_state["trouble"] = _("The run folder cannot be written: {reason}").format(
             reason=error.strerror or type(error).__name__
         )
@@ -183,6 +208,11 @@ def _step_target(run: Run, status: Status) -> int:
 
 
 def _step(run_id: str, target: int) -> None:
+    draft: Draft = st.session_state["draft"]
+    gather(draft)
+    if draft.changes:  # typed in the same moment: what Step is then, see `toolbar`
+        _start(run_id, 1)
+        return
     if crowded(run_id):
         return
     st.session_state["step_asked"][run_id] = target
@@ -194,10 +224,11 @@ def _reset(run_id: str) -> None:
     run = store.find(run_id)
     if run is None or st.session_state.get("run") != run_id:
         return
-    active = run.status().state in ACTIVE
-    if active:
-        _stop(run_id)
-    _start(run, run.config, 0, instead=active)(run_id)
+    if run.status().state in ACTIVE:
+        _stop(run_id)  # its place goes to the new run
+    elif crowded():
+        return
+    _create(run.config, 0)
 
 
 def learning_rate(run: Run, active: bool) -> None:
@@ -207,7 +238,7 @@ def learning_rate(run: Run, active: bool) -> None:
     logged = next((event.get("lr") for event in reversed(run.log().events) if event.get("event") == "lr"), None)
     now = set_to.get(run.id) or (logged if isinstance(logged, float) else base)
     options = sorted({float(f"{base * factor:.2g}") for factor in FACTORS} | {now})
-    key = f"lr#{run.id}#{now:g}"
+    key = fresh(f"lr#{run.id}#{now:g}")
 
     def change() -> None:
         try:
@@ -216,8 +247,9 @@ def learning_rate(run: Run, active: bool) -> None:
             lr = math.nan
         if not 0 < lr <= 1e6:
             st.session_state["trouble"] = _("A learning rate is a number above 0, such as 0.003.")
+            refuse(key)
             return
-        with telling():
+        with telling(key):
             launcher().set_lr(run.id, lr)
             set_to[run.id] = lr
 
@@ -237,10 +269,10 @@ def learning_rate(run: Run, active: bool) -> None:
 
 
 def name(run: Run) -> None:
-    key = f"name#{run.id}"
+    key = fresh(f"name#{run.id}")
 
     def rename() -> None:
-        with telling():
+        with telling(key):
             run.set_label(name=st.session_state[key])
 
     st.text_input(

@@ -8,7 +8,6 @@ from playground import runs_list, state
 from playground.i18n import _, ngettext
 from playground.runs import store, trash
 from playground.runs_view import JUST_NOW, select, telling
-from playground.text import plain
 
 MOST = 50  # listed
 
@@ -73,12 +72,3 @@ def name(entry: trash.Deleted) -> str:
 def since(at: float) -> str:
     minutes = max(0, round((time.time() - at) / 60))
     return _("{n} min ago").format(n=minutes) if minutes < 90 else _("{n} h ago").format(n=round(minutes / 60))
-
-
-def was_deleted(run_id: str) -> str:
-    """What to say to somebody who follows a link to this run; empty where it was not deleted lately."""
-    entry = trash.find(run_id)
-    if entry is None:
-        return ""
-    sentence = _("The run {name} was deleted {since}. It can be brought back from the trash on the Runs page.")
-    return plain(sentence.format(name=f"“{name(entry)}”", since=since(entry.at)))

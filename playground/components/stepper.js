@@ -1,13 +1,18 @@
-// The panels of a lab in a row. Ticks are kept in this browser, so that a reload does not take them away.
+// The panels of a lab in a row. Ticks, and what was expected of its experiments, are kept in this browser, so that a reload
+// does not take them away. They are not in the URL: who gets a link shall tick, and guess, for themselves.
 
-const STORE = "playground.labs";
+const STORE = "playground.labs", GUESSES = "playground.guesses";
 
-function stored() {
-  try { return JSON.parse(localStorage.getItem(STORE)) ?? {}; } catch { return {}; }
+function stored(name) {
+  try { return JSON.parse(localStorage.getItem(name)) ?? {}; } catch { return {}; }
+}
+
+function store(name, value) {
+  try { localStorage.setItem(name, JSON.stringify(value)); } catch { /* private window */ }
 }
 
 export default function ({ data, parentElement, setTriggerValue }) {
-  const root = parentElement.querySelector(".root"), list = root.querySelector("ol"), { lab, now, panels, t } = data;
+  const root = parentElement.querySelector(".root"), list = root.querySelector("ol"), { lab, now, panels, guesses, t } = data;
   setAttr(root, "aria-label", t.label);
   const onward = root.querySelector(".onward");
   onward.hidden = !t.next_lab;
@@ -25,9 +30,15 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (panel.id === now) setAttr(button, "aria-current", "step"); else button.removeAttribute("aria-current");
     button.onclick = () => { if (panel.id !== now) setTriggerValue("go", panel.id); };
   });
-  const done = panels.filter((p) => p.done).map((p) => p.id), all = stored(), mine = Array.isArray(all[lab]) ? all[lab] : [];
+  const done = panels.filter((p) => p.done).map((p) => p.id), all = stored(STORE), mine = Array.isArray(all[lab]) ? all[lab] : [];
   const known = panels.map((p) => p.id), lost = mine.filter((id) => known.includes(id) && !done.includes(id));
-  if (lost.length && root.dataset.told !== lab) { root.dataset.told = lab; setTriggerValue("remember", lost); return; }
+  const before = stored(GUESSES)[lab] ?? {}, forgot = Object.keys(before).some((key) => !(key in guesses));
+  if ((lost.length || forgot) && root.dataset.told !== lab) {
+    root.dataset.told = lab;
+    setTriggerValue("remember", { done: lost, guesses: before });
+    return;
+  }
   root.dataset.told = lab;
-  try { localStorage.setItem(STORE, JSON.stringify({ ...all, [lab]: [...new Set([...mine, ...done])] })); } catch { /* private window */ }
+  store(STORE, { ...all, [lab]: [...new Set([...mine, ...done])] });
+  store(GUESSES, { ...stored(GUESSES), [lab]: guesses });
 }

@@ -26,6 +26,7 @@ from playground.runs.store import Run
 
 FOLDER = Path(__file__).parents[1] / "samples" / "experiments"
 OWN_SEED = 4  # another one than those of the shipped results
+SEEDS = range(2**31)
 MOST = 16  # runs of one trial
 
 Metrics = Mapping[str, float]
@@ -77,11 +78,10 @@ def show(experiment_id: str, key: str, height: int = 175) -> Shown:
     """Draw an experiment. Before the person has chosen what they expect nothing of the outcome is on the page."""
     experiment, result = EXPERIMENTS[experiment_id], shipped(experiment_id)
     options = {name: _(text) for name, text in experiment.options.items()}
-    guess = frame.value(here(), f"{experiment_id}_guess", "", ["", *options])
-    if guess:  # runs were started with it: a reload does not ask again
-        st.session_state.setdefault(f"predict.{key}", guess)
-    if frame.predict(key, _(experiment.question), options) is None:
+    guess = frame.predict(key, _(experiment.question), options)
+    if guess is None:
         return Shown()
+    frame.guesses(here())[key] = guess  # runs are started with it: a reload does not ask again, a link does
     frame.reveal(key, experiment.outcome, _(experiment.expect), options)
     runs = trial(experiment)
     buttons(experiment, runs, key)
@@ -115,11 +115,9 @@ def buttons(experiment: Experiment, runs: list[Run], key: str) -> None:
                 key=f"{key}.variants",
                 disabled=bool(alive),
             )
-        seed = st.number_input(
+        seed = st.number_input(  # no bounds: the browser would keep a number outside them to itself
             _("Seed"),
-            0,
-            2**31 - 1,
-            OWN_SEED,
+            value=OWN_SEED,
             key=f"{key}.seed",
             width=110,
             disabled=bool(alive),
@@ -140,18 +138,27 @@ def buttons(experiment: Experiment, runs: list[Run], key: str) -> None:
                 _("Run the experiment"),
                 key=f"{key}.run#{nonce}",
                 type="primary",
-                disabled=not chosen,
+                disabled=not chosen or int(seed) not in SEEDS,
                 on_click=start,
-                args=(experiment, tuple(chosen), int(seed), key, nonce),
+                args=(experiment.id, key, nonce),
                 help=_("Trains these models for real, here and now. They appear on the Runs page."),
             )
+    if int(seed) not in SEEDS:
+        st.error(_("A seed is a whole number from 0 to {most}.").format(most=SEEDS[-1]))
     if trouble := st.session_state.pop(f"{key}.trouble", ""):
         st.error(trouble)
 
 
-def start(experiment: Experiment, variants: Iterable[str], seed: int, key: str, nonce: int) -> None:
-    """Create and submit the runs. The nonce makes a click that is reported twice start once."""
+def start(experiment_id: str, key: str, nonce: int) -> None:
+    """Create and submit the runs that the widgets ask for now: what the last run of the script had found may be a seed
+    before. The nonce makes a click that is reported twice start once.
+    """
     if st.session_state.get(f"{key}.nonce") != nonce:
+        return
+    experiment = EXPERIMENTS[experiment_id]
+    variants = st.session_state.get(f"{key}.variants", [v.id for v in experiment.variants])
+    seed = int(st.session_state[f"{key}.seed"])
+    if not variants or seed not in SEEDS:  # changed in the same moment
         return
     if sentence := state.too_many():  # an experiment counts as one: its runs take turns with everybody's
         st.session_state[f"{key}.trouble"] = sentence
@@ -170,7 +177,6 @@ def start(experiment: Experiment, variants: Iterable[str], seed: int, key: str, 
             reason=error.strerror or type(error).__name__
         )
     frame.put(here(), slot(experiment), ".".join(started))
-    frame.put(here(), f"{experiment.id}_guess", str(st.session_state.get(f"predict.{key}", "")))
 
 
 def stop(run_ids: Iterable[str]) -> None:

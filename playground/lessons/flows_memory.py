@@ -62,7 +62,6 @@ def memory(ctx: LabContext, p: PanelView) -> None:
         if "memory" in command and command["memory"] in switches and command["memory"] != flows.OPEN:
             ctx.put("memory", command["memory"])
             ctx.put("kv", "")
-            st.session_state["lab.flows.kv"] = None  # the widget of the mistake is taken back, too
             if command["memory"] != trained:
                 p.done()
         elif "head" in command:

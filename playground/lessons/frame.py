@@ -15,6 +15,7 @@ A lab is data (`Lab`, `Panel`) and one drawing function a panel; its page is
 
 import inspect
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,8 +27,10 @@ import streamlit as st
 
 from core.model import Transformer
 from core.tasks import Data
-from playground import address, models, pick, state
+from playground import address, fields, models, pick, state
 from playground.components import component
+from playground.fields import Field
+from playground.fields import field as field_of
 from playground.i18n import _
 from playground.lessons import LABS
 from playground.runs.store import Run
@@ -41,6 +44,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 1e-4  # a larger difference to the independent route is shown in red
 DEPTHS = ("idea", "maths", "code")
 SHORT = 24  # lines of source that are shown whole
+GUESS = re.compile(r"[\w.]{1,60}")  # the name of a question, or of an answer, as the browser kept it
+MOST_GUESSES = 20
 
 
 @dataclass(frozen=True)
@@ -136,53 +141,54 @@ class LabContext:
         """Change a value, also from a callback."""
         put(self.lab.id, name, str(new))
 
-    def key(self, name: str, default: T, kind: Kind[T] | None = None) -> str:
-        """The key for a widget of this value; the widget starts with it. Afterwards: `ctx.put(name, what it returned)`."""
-        key = f"lab.{self.lab.id}.{name}"
-        before = kept(self.lab.id).get(name)
-        now = self.url(name, default, kind)
-        if key not in st.session_state or kept(self.lab.id).get(name) != before:
-            st.session_state[key] = now
-        return key
+    def field(self, name: str, default: T, kind: Sequence[T]) -> Field[T]:
+        """For a widget of this value: make it with the `key` and the default `start`. Then `ctx.keep(name, field, what it
+        returned)`."""
+        return field_of(f"lab.{self.lab.id}.{name}", self.url(name, default, kind), kind)
+
+    def keep(self, name: str, field: Field[T], chosen: T) -> T:
+        """Keep what a widget returned, and put it into the URL. Nothing is sent before both know it: a run may end there."""
+        field.told = chosen
+        self.put(name, chosen)
+        return chosen
 
     def choose(
         self, name: str, label: str, options: Mapping[str, str], default: str = "", help: str = "", bare: bool = False
     ) -> str:
         """A segmented control over id -> text, in the URL. bare: the label is for screen readers only."""
-        key = self.key(name, default or next(iter(options)), tuple(options))
+        field = self.field(name, default or next(iter(options)), tuple(options))
         chosen = st.segmented_control(
             label,
             list(options),
             format_func=lambda o: options[o],
-            key=key,
+            default=field.start,
+            key=field.key,
             required=True,
             help=help or None,
             label_visibility="collapsed" if bare else "visible",
         )
-        self.put(name, chosen)
-        return str(chosen)
+        return self.keep(name, field, field.told if chosen is None else str(chosen))
 
     def slide(self, name: str, label: str, options: Sequence[T], default: T, help: str = "") -> T:
         """A slider over these values, in the URL."""
-        chosen: T = st.select_slider(label, options, key=self.key(name, default, options), help=help or None)
-        self.put(name, chosen)
-        return chosen
+        field = self.field(name, default, options)
+        return self.keep(name, field, st.select_slider(label, options, field.start, key=field.key, help=help or None))
 
     def mistakes(self, presets: Sequence[Mistake], name: str = "mistake") -> str | None:
         """ "What goes wrong": one click each; the chosen one says what to look for, and its id is returned."""
         known = {m.id: m for m in presets}
-        key = self.key(name, "", ("", *known))
-        st.session_state[key] = st.session_state[key] or None
+        field = self.field(name, "", ("", *known))
         chosen: str | None = st.pills(
             _("What goes wrong"),
             list(known),
             format_func=lambda m: _(known[m].title),
-            key=key,
+            default=field.start or None,
+            key=field.key,
             help=_(
                 "Mistakes that people really make. Click one to see what it does here; click again to take it back."
             ),
         )
-        self.put(name, chosen or "")
+        self.keep(name, field, chosen or "")
         if chosen:
             st.warning(_(known[chosen].look), icon=":material/search:")
         return chosen
@@ -238,13 +244,13 @@ def lab_page(lab: Lab) -> LabContext:
         run = pick.choose_run()
         asked = outside(lab.id, "step")
         if asked is not None and (near := pick.nearest_step(run, asked)) is not None:
-            st.session_state[f"lab.step.{run.id}"] = near
+            fields.ask(f"lab.step.{run.id}", near)
         step = pick.choose_step(run, "lab")
         put(lab.id, "step", str(step))
         if (text := outside(lab.id, "text")) is not None:
-            st.session_state[f"lab.source.{run.id}"] = text
+            fields.ask(f"lab.source.{run.id}", text)
         ids = pick.source_text(run, "lab")
-        put(lab.id, "text", st.session_state.get(f"lab.source.{run.id}", ""))
+        put(lab.id, "text", fields.kept(f"lab.source.{run.id}", ""))
     now = value(lab.id, "panel", lab.panels[0].id, [p.id for p in lab.panels])
     put(lab.id, "panel", now)
     if ids is None:
@@ -269,8 +275,13 @@ def stepper(lab: Lab, now: Panel) -> None:
             st.session_state["lab.next"] = after.id
 
     def remember() -> None:
-        told = st.session_state[key].remember
-        ticks(lab.id).update({p.id for p in lab.panels} & set(map(str, told if isinstance(told, list) else [])))
+        told = st.session_state[key].remember  # the browser is outside: anything malformed is ignored
+        done, before = (told.get("done"), told.get("guesses")) if isinstance(told, dict) else (told, None)
+        ticks(lab.id).update({p.id for p in lab.panels} & set(map(str, done if isinstance(done, list) else [])))
+        for question, choice in list(before.items())[:MOST_GUESSES] if isinstance(before, dict) else []:
+            if GUESS.fullmatch(str(question)) and GUESS.fullmatch(str(choice)):
+                guesses(lab.id).setdefault(str(question), str(choice))
+                st.session_state.setdefault(f"predict.{question}", str(choice))
 
     component("stepper")(
         key=key,
@@ -278,6 +289,7 @@ def stepper(lab: Lab, now: Panel) -> None:
             "lab": lab.id,
             "now": now.id,
             "panels": [{"id": p.id, "title": _(p.title), "done": p.id in ticks(lab.id)} for p in lab.panels],
+            "guesses": guesses(lab.id),
             "t": {
                 "label": _("Steps of this lab"),
                 "done": _("done"),
@@ -336,6 +348,11 @@ def predict(key: str, question: str, options: Mapping[str, str]) -> str | None:
     """What does the person expect? options: id -> text. The choice stands until they ask to choose again."""
     slot = f"predict.{key}"
     chosen: str | None = st.session_state.get(slot)
+
+    def guess() -> None:
+        if (told := st.session_state[f"{slot}.radio"]) is not None:
+            st.session_state[slot] = told
+
     if chosen not in options:
         st.radio(
             question,
@@ -343,7 +360,7 @@ def predict(key: str, question: str, options: Mapping[str, str]) -> str | None:
             index=None,
             format_func=lambda o: options[o],
             key=f"{slot}.radio",
-            on_change=lambda: st.session_state.update({slot: st.session_state[f"{slot}.radio"]}),
+            on_change=guess,
             help=_("Choose first, look afterwards: a wrong guess is what one remembers."),
         )
         return None
@@ -355,13 +372,19 @@ def reveal(key: str, outcome: str, explanation: str, options: Mapping[str, str] 
     slot = f"predict.{key}"
     chosen, options = str(st.session_state.get(slot, "–")), options or {}
     right = chosen == outcome
+
+    def again() -> None:
+        st.session_state.pop(slot, None)
+        for known in (st.session_state.get(f"lab.{lab.id}.guesses", {}) for lab in LABS):
+            known.pop(key, None)
+
     with st.container(border=True):
         left, middle, wide, last = st.columns([3, 3, 8, 2], gap="small")
         left.markdown(f"{_('You expected')}  \n{'✓' if right else '✗'} **{options.get(chosen, chosen)}**")
         middle.markdown(f"{_('It came out')}  \n**{options.get(outcome, outcome)}**")
         wide.markdown(explanation)
         last.button(  # below the text it would make the box higher by a line
-            _("Choose again"), key=f"{slot}.again", type="tertiary", on_click=lambda: st.session_state.pop(slot, None)
+            _("Choose again"), key=f"{slot}.again", type="tertiary", on_click=again
         )
 
 
@@ -396,6 +419,12 @@ def ticks(lab_id: str) -> set[str]:
     """Which panels of a lab this person has done."""
     done: set[str] = st.session_state.setdefault(f"lab.{lab_id}.done", set())
     return done
+
+
+def guesses(lab_id: str) -> dict[str, str]:
+    """What this person expects of the experiments of a lab: question -> choice. The browser keeps it over a reload."""
+    found: dict[str, str] = st.session_state.setdefault(f"lab.{lab_id}.guesses", {})
+    return found
 
 
 def kept(lab_id: str) -> dict[str, str]:
@@ -461,7 +490,4 @@ def pair(text: str) -> tuple[int, int]:
 def put(lab_id: str, name: str, text: str) -> None:
     """Keep a value and write it to the URL, unless another page is open."""
     kept(lab_id)[name] = text
-    if not text:
-        st.query_params.pop(name, None)
-    elif st.query_params.get(name) != text:
-        st.query_params[name] = text
+    address.put({name: text})

@@ -99,7 +99,6 @@ def follow_paint(ctx: LabContext, this: lab.Example) -> Callable[[], None]:
             return
         st.session_state[f"{KEY}.seq"] = seq
         ctx.put("mistake", "")
-        st.session_state.pop(f"{KEY}.mistake", None)
 
     return follow
 

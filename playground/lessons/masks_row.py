@@ -57,7 +57,10 @@ def infinity(ctx: LabContext, p: PanelView) -> None:
     def toggle() -> None:
         j = st.session_state[f"{KEY}.row"].toggle
         if j in range(n):
-            ctx.put("blocked", ",".join(str(k) for k in range(n) if (k in blocked) != (k == j)) or "none")
+            now = ctx.url(
+                "blocked", later(t, n), cells_of(n)
+            )  # as it is now: the click before may not have been drawn yet
+            ctx.put("blocked", ",".join(str(k) for k in range(n) if (k in now) != (k == j)) or "none")
 
     component("maskrow")(
         key=f"{KEY}.row",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from core.model import EOS, Transformer
 from core.tasks import Vocab
+from playground.fields import field
 from playground.i18n import _
 from playground.lessons import masks_measure as lab
 from playground.lessons.frame import LabContext
@@ -45,15 +46,20 @@ def put_head(ctx: LabContext, text: object) -> None:
 def select_head(ctx: LabContext, layer: int, head: int) -> None:
     """A box for the panels whose component has none of its own."""
     names = {h["id"]: h["name"] for h in heads(ctx.model)}
-    key = f"{KEY}.head_box.{ctx.run.id}"
-    st.session_state[key] = f"{layer},{head}"
+    box = field(f"{KEY}.head_box.{ctx.run.id}", f"{layer},{head}")
+
+    def chosen() -> None:
+        box.told = st.session_state[box.key]
+        put_head(ctx, box.told)
+
     st.selectbox(
         _("Head"),
         list(names),
+        list(names).index(box.start),
         format_func=lambda i: names[i],
-        key=key,
+        key=box.key,
         width=170,
-        on_change=lambda: put_head(ctx, st.session_state[key]),
+        on_change=chosen,
     )
 
 

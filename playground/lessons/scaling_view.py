@@ -230,14 +230,16 @@ def draw_yours(ctx: LabContext, p: PanelView) -> None:
     left, right = st.columns([1, 2], gap="medium")
     with left:
         places = heads.attention_places(ctx.model)
+        field = ctx.field("place", places[-1], places)
         place = st.selectbox(
             _("Attention"),
             places,
-            key=ctx.key("place", places[-1], places),
+            places.index(field.start),
+            key=field.key,
             format_func=place_name,
             help=_("Which of the model's attentions to look at. All of them get the other divisor."),
         )
-        ctx.put("place", place)
+        ctx.keep("place", field, place)
         head = 0
         if config.n_heads > 1:
             head = ctx.slide("head", _("Head"), range(1, config.n_heads + 1), 1) - 1

@@ -176,7 +176,7 @@ def lens(ctx: LabContext, p: PanelView) -> None:
         "The output layer reads the stream after every layer. Where does the right token win for the first time?"
     )
     asked: tuple[int, int] = ctx.url("cell", (-1, 0), frame.pair)
-    if frame.predict("stack.lens", question, options) is None and asked[0] < 0:
+    if frame.predict("stack.lens", question, options) is None:
         return
     found, error = read_early(ctx.stamp, seen.src, ctx.model, seen)  # (n + 1, T, V)
     first = stack.first_wins(found, seen.writes)
@@ -278,14 +278,15 @@ def without(ctx: LabContext, p: PanelView) -> None:
     question = _("One whole block is left out. How many of the strings that were right will still be right?")
     expected = frame.predict("stack.without", question, options)
     everything = {"none": _("All blocks"), **blocks}
-    if expected is None and st.session_state[ctx.key("block", "none", tuple(everything))] == "none":
+    if expected is None:
         return
     if len(everything) <= 13:
         block = ctx.choose("block", _("Left out"), everything, bare=True)
     else:
-        key = ctx.key("block", "none", tuple(everything))
-        block = st.selectbox(_("Left out"), list(everything), format_func=lambda b: everything[b], key=key)
-        ctx.put("block", block)
+        field = ctx.field("block", "none", tuple(everything))
+        index = list(everything).index(field.start)
+        block = st.selectbox(_("Left out"), list(everything), index, format_func=lambda b: everything[b], key=field.key)
+        ctx.keep("block", field, block)
     batch, before = batch_of(ctx), plain_outcome(ctx)
     after = before if block == "none" else shortened_outcome(ctx, block)
     tried: dict[str, float] = st.session_state.setdefault(f"lab.stack.tried.{ctx.stamp}", {})
@@ -425,7 +426,6 @@ def sliders(ctx: LabContext, run: ModelConfig) -> ModelConfig:
     def preset(sizes: dict[str, int]) -> None:
         for name, size in sizes.items():
             ctx.put(name, size)
-            st.session_state[f"lab.{ctx.lab.id}.{name}"] = size
 
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         widths = [d for d in with_own(WIDTHS, run.d_model) if d % 2 == 0 or d == run.d_model]

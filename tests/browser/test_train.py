@@ -187,6 +187,44 @@ def test_keyboard(server: Server, page: Any) -> None:
     assert status(server, first)["state"] == "stopped"
 
 
+@pytest.mark.parametrize("how", ["tap", "mouse held 0 ms", "step", "keyboard", "keyboard step"])
+def test_a_number_typed_in_the_same_moment_is_taken(server: Server, new_page: NewPage, how: str) -> None:
+    """Typed, and at once Train: 3 of 3 runs have the new number. No wait between the two, no key that leaves the field."""
+    page = new_page(has_touch=how == "tap")
+    for seed in (11, 12, 13):
+        opened(page, server, "?steps=5&d_model=16&d_ff=16")
+        box = page.get_by_role("spinbutton", name="Seed")
+        box.click()
+        box.fill(str(seed))
+        name = "Step" if how.endswith("step") else "Train"
+        button = page.locator(".st-key-toolbar").get_by_role("button", name=name)
+        at = button.bounding_box()
+        x, y = at["x"] + at["width"] / 2, at["y"] + at["height"] / 2
+        if how == "tap":
+            page.touchscreen.tap(x, y)
+        elif how.startswith("keyboard"):
+            page.keyboard.press("Enter")
+            page.keyboard.press("Escape")
+            page.evaluate("document.activeElement.blur()")
+            page.keyboard.press("s" if name == "Step" else "p")
+        else:
+            page.mouse.move(x, y)
+            page.mouse.down()
+            page.mouse.up()
+        run = run_id(page)
+        assert json.loads((server.runs / run / "run.json").read_text())["config"]["train"]["seed"] == seed
+
+
+def test_a_number_out_of_bounds_and_train_in_the_same_moment_starts_nothing(server: Server, page: Any) -> None:
+    opened(page, server)
+    before = len(list(server.runs.glob("2*")))
+    page.get_by_role("spinbutton", name="Batch").fill("99999999")
+    press(page, "Train")
+    page.locator(".st-key-message").get_by_text("Nothing was started").wait_for()
+    assert page.locator(".st-key-toolbar").get_by_role("button", name="Train").is_disabled()
+    assert len(list(server.runs.glob("2*"))) == before
+
+
 def test_learning_rate_while_training(server: Server, page: Any) -> None:
     opened(page, server, "?steps=5000&d_model=16&d_ff=16&schedule=constant&warmup=0")
     train(page)

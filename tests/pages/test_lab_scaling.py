@@ -257,8 +257,12 @@ def test_the_experiment_runs_once_a_click_and_is_measured(
     at.run()
     mine = at.dataframe[0].value
     assert list(mine["loss yours"])[:2] == ["0.500", "–"]
-    # a reload: the URL holds runs and prediction
+    # a link holds the runs, not the guess: who gets it is asked first
+    assert "scaling_guess" not in at.query_params
     at = lab(panel="train", scaling_runs=".".join(ids), scaling_guess="slower")
+    assert "It came out" not in texts(at)
+    assert not at.dataframe
+    at = expect(at, "slower")
     assert "✓ **It learns much worse in the same time**" in texts(at)
     for bad in ("../../etc", "x" * 9000, ".".join(ids * 20)):
         at = lab(panel="train", scaling_runs=bad, scaling_guess="<b>")

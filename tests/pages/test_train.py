@@ -400,3 +400,142 @@ def test_the_switch_the_url_and_the_labels(app: Open, monkeypatch: pytest.Monkey
     widget(at, "switch").click().run()
     assert widget(at, "switch").label == "中"
     assert at.query_params["lang"] == "en"
+
+
+# What a callback acts on
+
+
+def typed_and_tapped(at: AppTest, name: str, value: Any, button: str) -> AppTest:
+    """Both in one message, as a browser sends it when the tap comes while the field has the focus."""
+    widget(at, name).set_value(value)
+    widget(at, button).click().run()
+    assert not at.exception, at.exception
+    return at
+
+
+@pytest.mark.parametrize("button", ["train", "step"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_button_acts_on_what_was_typed_in_the_same_moment(app: Open, notes: Notes, name: str, button: str) -> None:
+    typed_and_tapped(app(), name, CHANGES[name], button)
+    part, key = name.split(".")
+    run = store.find(notes.calls[-1][1])
+    assert run is not None
+    assert getattr(getattr(run.config, part), key) == CHANGES[name]
+    assert notes.calls[-1][2] == (1 if button == "step" else None)
+
+
+def test_a_preset_chosen_in_the_same_moment(app: Open, notes: Notes) -> None:
+    typed_and_tapped(app(), "preset", 3, "train")
+    run = store.find(notes.calls[-1][1])
+    assert run is not None
+    assert settings(run.config) == preset_settings(3)
+
+
+def test_step_on_a_paused_run_whose_settings_change_in_the_same_moment_is_a_new_run(app: Open, notes: Notes) -> None:
+    at = app()
+    first = started(at, notes)
+    widget(at, "pause").click().run()
+    typed_and_tapped(at, "train.seed", 7, "step")
+    assert notes.calls[-1][0] == "submit"
+    assert notes.calls[-1][1] != first
+    assert notes.calls[-1][2] == 1
+
+
+@pytest.mark.parametrize("button", ["train", "step"])
+def test_what_is_wrong_starts_nothing_and_is_said(app: Open, notes: Notes, button: str) -> None:
+    at = typed_and_tapped(app(), "train.lr", 0.0, button)
+    assert notes.calls == []
+    assert "Nothing was started" in said(at)
+    assert "Must be more than 0" in said(at)
+
+
+@pytest.mark.parametrize("name", [n for n in CHANGES if not isinstance(CHANGES[n], str | bool)])
+def test_a_number_out_of_bounds_reaches_the_page(app: Open, name: str) -> None:
+    """A field with bounds keeps it in the browser: the page would go on with the number before, and Train take it."""
+    at = app()
+    box = widget(at, name)
+    if hasattr(box, "min"):
+        assert not box.proto.has_min
+        assert not box.proto.has_max
+        set_and_run(at, name, -5)
+        assert widget(at, "train").disabled
+
+
+GOOD = b"source,target\n" + b"".join(b"a%d,b%d\n" % (i, i) for i in range(12))
+BAD = b"a,b\n<img>,c,d\n"
+
+
+def upload(at: AppTest, data: bytes, name: str = "x.csv") -> AppTest:
+    at.file_uploader[0].upload(name, data, "text/csv").run()
+    assert not at.exception, at.exception
+    return at
+
+
+def test_a_refused_upload_leaves_no_pairs_in_force(app: Open, notes: Notes) -> None:
+    at = upload(set_and_run(app(), "task.name", "pairs"), GOOD, "good.csv")
+    assert "good.csv: 12 pairs, the first: a0 → b0" in said(at)
+    upload(at, BAD, "bad.csv")
+    assert "Line 2 has 3 columns" in said(at)
+    assert "No pairs are in use" in said(at)
+    assert "12 pairs" not in said(at)
+    assert draft(at).data["task"]["pairs"] == []
+    assert widget(at, "train").disabled
+    assert widget(at, "step").disabled
+    set_and_run(at, "train.seed", 8)  # and so it stays
+    assert widget(at, "train").disabled
+    upload(at, GOOD.replace(b"a0", b"z0"), "again.csv")
+    assert "again.csv: 12 pairs, the first: z0 → b0" in said(at)
+    assert not widget(at, "train").disabled
+
+
+def test_a_refused_upload_and_train_in_the_same_moment(app: Open, notes: Notes) -> None:
+    at = upload(set_and_run(app(), "task.name", "pairs"), GOOD)
+    at.file_uploader[0].upload("bad.csv", BAD, "text/csv")
+    widget(at, "train").click().run()
+    assert notes.calls == []
+    assert "Nothing was started" in said(at)
+
+
+def test_pairs_of_the_run_in_view_come_back_when_the_upload_is_removed(app: Open, notes: Notes) -> None:
+    at = upload(set_and_run(app(), "task.name", "pairs"), GOOD)
+    started(at, notes)
+    assert "12 pairs of the run in view, the first: a0 → b0" in said(at)
+    upload(at, BAD)
+    assert widget(at, "train").disabled
+    at.file_uploader[0].set_value([]).run()
+    assert "12 pairs of the run in view, the first: a0 → b0" in said(at)
+    assert not draft(at).changes
+
+
+def test_another_page_and_back_keeps_the_uploaded_pairs(app: Open, notes: Notes) -> None:
+    """The uploader of the page that is opened again is empty, which says nothing."""
+    at = upload(set_and_run(app(), "task.name", "pairs"), GOOD, "good.csv")
+    at.switch_page("../pages/runs.py").run()
+    at.switch_page("../pages/train.py").run()
+    for _ in range(2):
+        assert not at.exception
+        assert "good.csv: 12 pairs, the first: a0 → b0" in said(at)
+        at.run()
+
+
+def test_what_a_box_shows_is_in_force(app: Open, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate or a name that was refused does not go on standing in its box."""
+    at = app()
+    run_id = started(at, notes)
+    for _ in range(2):
+        type_in(at, "lr", "fast")
+        assert "A learning rate is a number above 0" in said(at)
+        assert widget(at, "lr").value == RunConfig().train.lr
+
+    def full(*_args: object, **_kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.Run, "set_label", full)
+    monkeypatch.setattr(Notes, "set_lr", full)
+    for _ in range(2):
+        set_and_run(at, "name", "mine")
+        assert "cannot be written" in said(at)
+        assert widget(at, "name").value == ""
+        set_and_run(at, "lr", 0.0024)
+        assert widget(at, "lr").value == RunConfig().train.lr
+    assert run_id == at.query_params["run"]
