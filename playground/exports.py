@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from playground.history import METRICS, history
-from playground.runs import store
+from playground.runs import changes, store
 from playground.runs.store import Run
 
 
@@ -26,8 +26,12 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def metrics_csv(run: Run) -> str:
-    frame = history(run.metrics())
-    return csv_text(METRICS, frame.astype(object).where(frame.notna(), None).itertuples(index=False))
+    """One row a step. Where a person set the learning rate while it trained, a column says when and to what."""
+    frame, columns = history(run.metrics()), list(METRICS)
+    if by_hand := dict(changes.rates(run.path / "metrics.jsonl")):
+        columns.append("lr_set")
+        frame["lr_set"] = frame["step"].map(by_hand)
+    return csv_text(columns, frame.astype(object).where(frame.notna(), None).itertuples(index=False))
 
 
 def zipped(run: Run) -> bytes:
