@@ -44,7 +44,8 @@ def from_address() -> None:
         return
     ids = list(dict.fromkeys(asked[: address.LONGEST].split(","))) if asked else []
     here = [run_id for run_id in ids if store.find(run_id)]
-    runs_view.select(here[: runs_list.MOST_COMPARED])
+    chosen = here[: runs_list.MOST_COMPARED]
+    runs_view.select(chosen)
     address.claim("runs", {"compare": asked})
     missing = [run_id[:SHOWN] for run_id in ids if run_id not in here]
     more = _("… and {n} more.").format(n=len(missing) - MOST_NAMED) if len(missing) > MOST_NAMED else ""
@@ -57,20 +58,19 @@ def from_address() -> None:
         said.append(
             _("At most {n} runs are compared; the others of the link are left out.").format(n=runs_list.MOST_COMPARED)
         )
-    st.session_state["compare.notice"] = said
+    st.session_state["compare.notice"] = (chosen, said)
 
 
-def notice() -> None:
+def notice(ticked: list[str]) -> None:
     """What of the link could not be followed, until something else is ticked."""
-    for sentence in st.session_state.get("compare.notice", []):
+    chosen, said = st.session_state.get("compare.notice", ([], []))
+    for sentence in said if chosen == ticked else []:
         st.warning(sentence)
 
 
 def to_address(ticked: list[str]) -> None:
     """Two to eight ticked runs stand in the address."""
     text = ",".join(ticked) if 2 <= len(ticked) <= runs_list.MOST_COMPARED else ""
-    if text != address.wrote("runs").get("compare", ""):
-        st.session_state.pop("compare.notice", None)
     address.write("runs", {"compare": text})
 
 
@@ -155,7 +155,7 @@ def labels(rows: list[Row]) -> list[str]:
 def apart(rows: list[Row]) -> None:
     """The settings that differ between the runs, and their results."""
     names = labels(rows)
-    found = differences.between([row.config for row in rows])
+    found = differences.between([row.config for row in rows], [row.rates for row in rows])
     table = {differences.short(field): list(map(differences.shown, values)) for field, values in found.items()}
     st.markdown(f"**{_('What sets them apart')}**")
     if not found:

@@ -1,6 +1,7 @@
 """What sets a run apart, found by comparing configurations field by field: "heads 8 · positions none"."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -8,6 +9,10 @@ from core.config import RunConfig
 from core.read import build, fit
 from core.tasks import TASKS
 from playground.i18n import N_, _
+from playground.runs.changes import Changes
+
+RATE = "rate"  # beside the fields of the configuration: the learning rate as a person changed it while the run trained
+MOST_SHOWN = 3  # changes of a rate
 
 # What a field is called where room is short. The long explanation is the field's own description.
 SHORT = {
@@ -71,6 +76,22 @@ VALUES = {
 }
 
 
+@dataclass(frozen=True)
+class Rate:
+    """The learning rate of a run: what it began with, and (step, rate) for each that was set by hand."""
+
+    base: float
+    changes: Changes = ()
+
+    def __str__(self) -> str:
+        """0.008 → 0.001 at step 250"""
+        text = f"{self.base:g}"
+        for step, lr in self.changes[:MOST_SHOWN]:
+            text += " → " + _("{lr} at step {step}").format(lr=f"{lr:g}", step=step)
+        n = len(self.changes) - MOST_SHOWN
+        return text if n <= 0 else text + " " + _("and {n} more").format(n=n)
+
+
 def flat(config: RunConfig) -> dict[str, Any]:
     """{"model.n_heads": 4, …}, in the order of the configuration."""
     parts = ("task", "model", "train")
@@ -92,16 +113,20 @@ def _default(task: str) -> dict[str, Any]:
     return flat(build(fit({"task": {"name": task}})))
 
 
-def from_default(config: RunConfig) -> dict[str, Any]:
-    """The fields whose value is not the default one."""
+def from_default(config: RunConfig, changes: Changes = ()) -> dict[str, Any]:
+    """The fields whose value is not the default one, and the rates that were set by hand while it trained."""
     default = default_for(config)
-    return {name: value for name, value in flat(config).items() if value != default[name]}
+    found = {name: value for name, value in flat(config).items() if value != default[name]}
+    return found | ({RATE: Rate(config.train.lr, changes)} if changes else {})
 
 
-def between(configs: Sequence[RunConfig]) -> dict[str, list[Any]]:
-    """The fields that are not the same in all configurations, with each one's value."""
+def between(configs: Sequence[RunConfig], changes: Sequence[Changes] | None = None) -> dict[str, list[Any]]:
+    """The fields that are not the same in all configurations, with each one's value; and the rates set by hand, likewise."""
     values = [flat(config) for config in configs]
-    return {name: [v[name] for v in values] for name in values[0] if any(v[name] != values[0][name] for v in values)}
+    found = {name: [v[name] for v in values] for name in values[0] if any(v[name] != values[0][name] for v in values)}
+    if changes and any(set_by_hand != changes[0] for set_by_hand in changes):
+        found[RATE] = [Rate(c.train.lr, by_hand) for c, by_hand in zip(configs, changes, strict=True)]
+    return found
 
 
 def sentence(differences: dict[str, Any]) -> str:
@@ -109,7 +134,7 @@ def sentence(differences: dict[str, Any]) -> str:
 
 
 def short(name: str) -> str:
-    return _(SHORT[name])
+    return _("rate") if name == RATE else _(SHORT[name])
 
 
 def shown(value: Any) -> str:
@@ -118,6 +143,8 @@ def shown(value: Any) -> str:
         return _("on") if value else _("off")
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, Rate):
+        return str(value)
     if isinstance(value, tuple):
         return str(len(value))
     if value in TASKS:

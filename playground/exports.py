@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from playground.history import METRICS
-from playground.runs import store
+from playground.runs import changes, store
 from playground.runs.archive import export
 from playground.runs.log import each
 from playground.runs.store import Run
@@ -28,9 +28,13 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def metrics_csv(run: Run) -> str:
-    """All records, also those of a run so long that the pages draw only a part of them. Raises OSError."""
-    records = each(run.path / "metrics.jsonl")
-    return csv_text(METRICS, ([record[name] for name in METRICS] for record in records))
+    """All records, also those of a run so long that the pages draw only a part of them. Where a person set the learning rate
+    while it trained, a column says after which step and to what. Raises OSError.
+    """
+    path = run.path / "metrics.jsonl"
+    by_hand = dict(changes.rates(path))
+    rows = ([record[name] for name in METRICS] + [by_hand.get(record["step"])] * bool(by_hand) for record in each(path))
+    return csv_text([*METRICS, "lr_set"] if by_hand else METRICS, rows)
 
 
 def zipped(run: Run, steps: Collection[int] | None = None, state: bool = True) -> bytes:

@@ -9,6 +9,7 @@ from playground import address, state
 from playground.components import component
 from playground.i18n import LANGUAGES, SESSION_KEY, _, language, settle
 from playground.lessons import LABS
+from playground.turns import turn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +38,11 @@ CSS = """
 
 
 def main() -> None:
+    with turn():
+        draw()
+
+
+def draw() -> None:
     st.set_page_config(page_title="Transformer Playground", page_icon="🔬", layout="wide", initial_sidebar_state=300)
     st.html(CSS)
     with st.container(key="language", width="content", horizontal=True, gap=None):

@@ -17,7 +17,7 @@ from playground.components import component
 from playground.fields import field
 from playground.i18n import _
 from playground.models import TOO_LARGE, models
-from playground.runs import store
+from playground.runs import changes, store
 from playground.runs.store import Run, RunError
 from playground.text import plain
 
@@ -85,7 +85,9 @@ def title(run: Run) -> str:
     name = run.label().name
     if run.is_sample:
         return f"{_('Sample run')} · {_(TASKS[run.config.task.name].title)}"
-    return f"{name or run.config.task.name} · {run.created.astimezone():%m-%d %H:%M:%S}"
+    by_hand = changes.rates(run.path / "metrics.jsonl")
+    rate = " · " + _("rate → {lr}").format(lr=f"{by_hand[-1][1]:g}") if by_hand else ""
+    return f"{name or run.config.task.name} · {run.created.astimezone():%m-%d %H:%M:%S}{rate}"
 
 
 def choose_step(run: Run, key: str) -> int:

@@ -15,7 +15,8 @@ from core.config import RunConfig
 from core.tasks import TASKS
 from playground import differences, look, pick
 from playground.i18n import N_, _, language
-from playground.runs import store
+from playground.runs import changes, store
+from playground.runs.changes import Changes
 from playground.runs.log import last_exact_match
 from playground.runs.store import Label, Run, Status
 
@@ -50,8 +51,12 @@ class Row:
         return self.run.config
 
     @property
+    def rates(self) -> Changes:
+        return changes.rates(self.run.path / "metrics.jsonl")
+
+    @property
     def differs(self) -> str:
-        return differences.sentence(differences.from_default(self.config)) or _("the default run")
+        return differences.sentence(differences.from_default(self.config, self.rates)) or _("the default run")
 
     @property
     def created(self) -> datetime:

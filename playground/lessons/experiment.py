@@ -20,7 +20,7 @@ from playground import api, look, pick, state
 from playground.components import component
 from playground.i18n import _, language
 from playground.lessons import frame
-from playground.runs import store
+from playground.runs import changes, store
 from playground.runs.launcher import launcher
 from playground.runs.store import Run
 
@@ -208,8 +208,10 @@ def here() -> str:
 
 
 def variant_of(experiment: Experiment, run: Run) -> Variant | None:
-    """Which variant a run is; None for one that was configured otherwise."""
+    """Which variant a run is; None for one that was configured otherwise, or whose learning rate was changed by hand."""
     config = run.config
+    if changes.rates(run.path / "metrics.jsonl"):
+        return None
     for variant in experiment.variants:
         if experiment.config(variant.id, config.train.seed) == config:
             return variant

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.config import RunConfig
 from core.read import build, fit
 from playground import run_actions, runs_view
 from playground.runs import store, trash
@@ -320,3 +321,56 @@ def test_the_link_of_a_run_shows_that_run(app: Open, crew: RunsNotes) -> None:
     at = visit(app, run=run.id)
     assert any("from a link" in m.value for m in at.markdown)
     assert SAMPLE not in str(at.query_params)
+
+
+def linked(app: Open, compare: str) -> AppTest:
+    at = app()
+    at.switch_page("../pages/runs.py")
+    at.query_params["compare"] = compare
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def notices(at: AppTest) -> str:
+    return " ".join(warning.value for warning in at.warning).replace("\\", "")
+
+
+def test_a_comparison_stands_in_the_address(app: Open, crew: RunsNotes) -> None:
+    runs = [make(name=f"run {i}") for i in range(9)]
+    at = visit(app, *runs[:3])
+    link = ",".join(run.id for run in runs[:3])
+    assert at.query_params["compare"] in (link, [link])
+    other = linked(app, link)
+    assert other.session_state["runs.selected"] == [run.id for run in runs[:3]]
+    assert charts(other)[0]["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["run 0", "run 1", "run 2"]
+    assert not notices(other)
+    for ticked in (runs[:1], runs):  # one is no comparison, nine are too many
+        assert "compare" not in visit(app, *ticked).query_params
+
+
+def test_runs_of_a_comparison_that_are_not_here_are_named(app: Open, crew: RunsNotes) -> None:
+    runs = [make(name=f"run {i}") for i in range(3)]
+    gone = "20260101-000000000-0123456789abcdef"
+    at = linked(app, f"{runs[0].id},{gone},../../etc/passwd,<b>,{runs[1].id},{runs[0].id}")
+    assert at.session_state["runs.selected"] == [runs[0].id, runs[1].id]
+    for name in (gone, "../../etc/passwd", "<b>"):
+        assert name in notices(at)
+    assert runs[0].id not in notices(at)
+    at = linked(app, ",".join(["x" * 50_000, *["y"] * 5000]))
+    assert at.session_state["runs.selected"] == []
+    assert len(notices(at)) < 2000
+    at = linked(app, ",".join(make(name=f"more {i}").id for i in range(9)))
+    assert len(at.session_state["runs.selected"]) == 8
+    assert "At most 8 runs" in notices(at)
+
+
+def test_a_rate_set_by_hand_is_what_sets_two_runs_apart(app: Open, crew: RunsNotes) -> None:
+    first, second = make(name="as it was"), make(name="changed")
+    with (second.path / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "lr", "step": 20, "lr": 0.0005}\n')
+    at = visit(app, first, second)
+    apart = at.dataframe[1].value
+    base = f"{RunConfig().train.lr:g}"
+    assert apart.loc["rate"].tolist() == [base, f"{base} → 0.0005 at step 20"]
+    assert not any("same settings" in caption.value for caption in at.caption)

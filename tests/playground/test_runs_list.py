@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from core.config import RunConfig
 from core.read import build, fit
 from playground import differences, exports, runs_list
 from playground.history import history, line, side_by_side
-from playground.runs import store
+from playground.runs import changes, store
 from playground.runs.store import Run, Status
 
 
@@ -188,3 +189,111 @@ def test_the_first_page_of_a_thousand_runs(folder: Path) -> None:
     rows = [runs_list.row(run) for run in runs_list.ordered()[: runs_list.PAGE_SIZE]]
     assert len(runs_list.table(rows)) == runs_list.PAGE_SIZE
     assert time.perf_counter() - start < 1.0
+
+
+# A learning rate that was set by hand
+
+
+def by_hand(run: Run, *set_to: tuple[int, float]) -> Run:
+    """Ten records, and the rates in the order in which they were set, as the trainer writes them."""
+    for step in range(1, 11):
+        for at, lr in set_to:
+            if at == step:
+                with (run.path / "metrics.jsonl").open("a") as file:
+                    file.write(json.dumps({"event": "lr", "step": at, "lr": lr}) + "\n")
+        write(run, record(step))
+    return run
+
+
+def test_a_rate_set_by_hand_sets_a_run_apart(folder: Path) -> None:
+    plain, one = by_hand(store.create(RunConfig())), by_hand(store.create(RunConfig()), (5, 0.001))
+    same, two = (
+        by_hand(store.create(RunConfig()), (5, 0.001)),
+        by_hand(store.create(RunConfig()), (5, 0.001), (7, 0.01)),
+    )
+    rows = [runs_list.row(run) for run in (plain, one, same, two)]
+    base = f"{RunConfig().train.lr:g}"
+    assert [row.cells()["differs"] for row in rows] == [
+        "the default run",
+        f"rate {base} → 0.001 at step 5",
+        f"rate {base} → 0.001 at step 5",
+        f"rate {base} → 0.001 at step 5 → 0.01 at step 7",
+    ]
+    found = differences.between([row.config for row in rows], [row.rates for row in rows])
+    assert list(map(differences.shown, found.pop("rate"))) == [
+        base, f"{base} → 0.001 at step 5", f"{base} → 0.001 at step 5", f"{base} → 0.001 at step 5 → 0.01 at step 7",
+    ]  # fmt: skip
+    assert not found
+    assert differences.between([rows[1].config, rows[2].config], [rows[1].rates, rows[2].rates]) == {}
+    assert runs_list.title(one).endswith(" · rate → 0.001")
+    assert "rate" not in runs_list.title(plain)
+    exported = list(csv.DictReader(io.StringIO(exports.metrics_csv(two))))
+    assert [row["lr_set"] for row in exported] == ["", "", "", "", "0.001", "", "0.01", "", "", ""]
+    assert "lr_set" not in exports.metrics_csv(plain)
+
+
+def test_a_later_line_overrules_what_lies_at_its_step_or_after_it(folder: Path) -> None:
+    """Set at 250, killed, resumed from 206, set at 220: the rate of 250 is no more."""
+    path = store.create(RunConfig()).path / "metrics.jsonl"
+    for lines, wanted in (
+        ([(250, 0.02)], [(250, 0.02)]),
+        ([(220, 0.001)], [(220, 0.001)]),
+        ([(230, 0.002), (230, 0.003)], [(220, 0.001), (230, 0.003)]),
+    ):
+        with path.open("a") as file:
+            file.writelines(json.dumps({"event": "lr", "step": step, "lr": lr}) + "\n" for step, lr in lines)
+        assert list(changes.rates(path)) == wanted
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event":"lr","step":1,"lr":' + b"9" * 400 + b"}",
+        b'{"event":"lr","step":1e99,"lr":0.1}',
+        b'{"event":"lr","step":-1,"lr":0.1}',
+        b'{"event":"lr","step":1,"lr":-1}',
+        b'{"event":"lr","step":1,"lr":NaN}',
+        b'{"event":"lr","step":1,"lr":true}',
+        b'{"event":"lr","step":"1","lr":0.1}',
+        b'{"event":"lr"',
+        b'["event"]',
+        b'"event"',
+        b'{"event":"lr","step":1,"lr":0.1,"x":"' + b"x" * 3_000_000 + b'"}',
+        b"\xff" * 3_000_000,
+        b"[" * 100_000,
+    ],
+    ids=range(13),
+)
+def test_what_a_log_says_is_bounded(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(line + b'\n{"event":"lr","step":7,"lr":0.5}\n{"event":"lr","step":8,"lr":0.')
+    assert changes.rates(path) == ((7, 0.5),)
+    with path.open("ab") as file:
+        file.write(b"25}\n")
+    assert changes.rates(path) == ((7, 0.5), (8, 0.25))
+    path.write_bytes(b"")
+    assert changes.rates(path) == ()
+    path.unlink()
+    assert changes.rates(path) == ()
+
+
+def test_no_regular_file_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    assert changes.rates(tmp_path / "metrics.jsonl") == ()
+
+
+def test_changes_of_a_million_lines_are_found_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    block = b"".join(json.dumps(record(step)).encode() + b"\n" for step in range(1000))
+    with path.open("wb") as file:
+        for n in range(1000):
+            file.write(block)
+            if n == 500:
+                file.write(b'{"event": "lr", "step": 500000, "lr": 0.5}\n')
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        assert changes.rates(path) == ((500_000, 0.5),)
+        seconds.append(time.perf_counter() - start)
+    assert seconds[0] < 2
+    assert seconds[1] < 0.01

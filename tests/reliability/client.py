@@ -33,6 +33,7 @@ class Visitor:
         self.reruns: list[float] = []  # seconds from a question to the end of the script
         self.page_hash = ""
         self.seen: list[tuple[float, dict[str, Any]]] = []  # what the live route said, and when
+        self.polls: list[float] = []  # seconds from a question of the board to its answer
         self.failed_polls: list[str] = []  # why a question of the board had no answer
         self.unanswered = 0
         self._begun = self._drawn = False
@@ -163,6 +164,7 @@ class Visitor:
                         self.failed_polls.append(f"a question of the board failed: {error!r}")
                         return
                     self.seen.append((time.monotonic(), answer))
+                    self.polls.append(self.seen[-1][0] - start)
                     # A page that was cut off is drawn again when it is back: `open` asks first, and asks again.
                     if answer["state"] != told and told is not None and self._drawn:
                         with suppress(websockets.ConnectionClosed):

@@ -211,8 +211,15 @@ async def a_class(server: Server, visitors: list[Visitor], show: Callable[[str],
         f"of {len(answers)}; queued run cancelled in {cancelled:.2f} s, running one stopped in {stopped:.2f} s; "
         f"most at once {most_at_once(spans)}"
     )
+    polls = [seconds for v in visitors for seconds in v.polls]
+    show(
+        f"live route under {SESSIONS} sessions: median {statistics.median(polls):.3f} s, p95 {p95(polls):.3f} s of {len(polls)}"
+    )
     assert cancelled <= 1.0
     assert stopped <= 2.0
+    if SESSIONS >= 60:
+        assert p95(answers) <= 1.5
+        assert p95(polls) <= 0.15
 
 
 def test_everybody_presses_train_at_once(server: Server, show: Callable[[str], None]) -> None:
