@@ -1,6 +1,9 @@
 """The Runs page in a real browser: tick, compare, rename, take away, bring back, delete."""
 
 import json
+import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +14,9 @@ import pytest
 from core.checkpoint import save_weights
 from core.model import Transformer
 from core.read import build, fit
-from playground.runs import store, trash
+from playground.runs import archive, store, trash
 from playground.runs.store import Run, Status
-from tests.browser.conftest import Server
+from tests.browser.conftest import ROOT, Server
 
 Idle = Callable[[Any], Any]
 ROW = 32  # pixels, of the table
@@ -100,8 +103,8 @@ def test_take_a_run_away_and_bring_it_back(
     run = runs[1]
     page.goto(f"{server.url}/runs?lang=en&run={run.id}")
     page.get_by_role("button", name="Download", exact=True).click()
-    archive = take(page, "Whole run (.zip)", tmp_path)
-    assert f"{run.id}/weights/40.safetensors" in zipfile.ZipFile(archive).namelist()
+    file = take(page, "Whole run (.zip)", tmp_path)
+    assert f"{run.id}/weights/40.safetensors" in zipfile.ZipFile(file).namelist()
     weights = take(page, "Weights (.safetensors)", tmp_path)
     assert weights.name == f"{run.id}-step-40.safetensors"
     assert weights.read_bytes() == run.weights_path(40).read_bytes()
@@ -109,7 +112,7 @@ def test_take_a_run_away_and_bring_it_back(
     assert json.loads(take(page, "Settings (.json)", tmp_path).read_text())["config"]["train"]["seed"] == 7
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Import").click()
-    page.locator("input[type=file]").set_input_files(archive)
+    page.locator("input[type=file]").set_input_files(file)
     page.get_by_text("Imported.").wait_for()
     idle(page)
     again = next(found for found in store.list_runs() if found.id not in {run.id for run in runs})
@@ -175,3 +178,71 @@ def test_what_was_deleted_comes_back_by_undo_and_from_the_trash(
     page.get_by_role("button", name="全部恢复").click()
     page.get_by_role("button", name="回收站").wait_for(state="hidden")
     assert {run.id for run in store.list_runs() if not run.is_sample} == mine
+
+
+def bring(page: Any, file: Path) -> None:
+    page.get_by_role("button", name="Import").click()
+    page.locator("input[type=file]").set_input_files(file)
+
+
+def grown(run: Run, size: int) -> None:
+    """Give the run so many saved weights that its archive, without anything to go on training, has about this size."""
+    one, step = run.weights_path(40).stat().st_size, 41
+    while archive.size(run, run.saved_steps()) + one + archive.OVERHEAD < size:
+        shutil.copyfile(run.weights_path(40), run.weights_path(step))
+        step += 1
+
+
+def test_round_trips_of_the_sample_and_of_the_largest_that_fits(
+    server: Server, page: Any, idle: Idle, runs: list[Run], tmp_path: Path
+) -> None:
+    """Away by the button, in again by the uploader. The sample, and 64 MB but for one file of weights."""
+    page.set_default_timeout(60_000)
+    large = make("large", model={"d_model": 256, "n_heads": 2, "d_ff": 1024})
+    grown(large, 64 * 2**20)
+    sample = next(run for run in store.list_runs() if run.is_sample)
+    for run in (sample, large):
+        page.goto(f"{server.url}/runs?lang=en" + ("" if run.is_sample else f"&run={run.id}"))
+        idle(page)
+        page.get_by_role("button", name="Download", exact=True).click()
+        file = take(page, "Whole run (.zip)", tmp_path)
+        assert file.stat().st_size <= 64 * 2**20
+        page.keyboard.press("Escape")
+        before = {run.id for run in store.list_runs()}
+        bring(page, file)
+        page.get_by_text("Imported.").wait_for()
+        idle(page)
+        (made,) = (found for found in store.list_runs() if found.id not in before)
+        assert (made.config, made.saved_steps()) == (run.config, run.saved_steps())
+        assert made.metrics() == run.metrics()
+    assert file.stat().st_size > 54 * 2**20
+
+
+def test_one_that_is_too_large_says_the_limit_and_comes_in_by_the_command(
+    server: Server, page: Any, idle: Idle, runs: list[Run], tmp_path: Path
+) -> None:
+    page.set_default_timeout(60_000)
+    large = make("too large", model={"d_model": 256, "n_heads": 2, "d_ff": 1024})
+    grown(large, 80 * 2**20)
+    page.goto(f"{server.url}/runs?lang=en&run={large.id}")
+    idle(page)
+    page.get_by_role("button", name="Download", exact=True).click()
+    assert page.get_by_role("button", name="Without resume state").count() == 0, "it has none"
+    few = take(page, "Fewer steps (.zip)", tmp_path)
+    assert few.stat().st_size <= 64 * 2**20
+    few = few.rename(tmp_path / "few.zip")
+    whole = take(page, "Whole run (.zip)", tmp_path)
+    assert whole.stat().st_size > 64 * 2**20
+    page.keyboard.press("Escape")
+    bring(page, whole)
+    page.get_by_text("File must be 64").wait_for()
+    page.get_by_text("python -m playground import FILE.zip").wait_for()
+    command = [sys.executable, "-m", "playground", "import", str(whole)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    made = store.find(done.stdout.strip())
+    assert made is not None
+    assert made.saved_steps() == large.saved_steps()
+    page.goto(f"{server.url}/runs?lang=en")
+    idle(page)
+    bring(page, few)
+    page.get_by_text("Imported.").wait_for()
