@@ -289,8 +289,8 @@ class View {
     wait.hidden = !waiting;
     setText(wait, fetching ? t.fetching : waiting ? fill(t.loading, { step: view.step }) : "");
     if (paper.clientWidth && paper.clientHeight) {
-      const { least, height } = this.figure(figure, frame, layer, head, paper.clientWidth, paper.clientHeight, 0);
-      paper.style.minHeight = least ? `${Math.ceil(height)}px` : ""; // a long text makes the page longer: nothing is cut
+      // A long text makes the page longer: nothing is cut. This must not depend on the height, or it would never come to rest.
+      paper.style.minHeight = `${Math.ceil(this.figure(figure, frame, layer, head, paper.clientWidth, paper.clientHeight, 0).least)}px`;
     }
     setAttr(figure, "role", "img");
     setAttr(figure, "aria-label", this.summary(frame, layer, head));
@@ -334,7 +334,7 @@ class View {
     const below = x0 + Math.max(LEAST * m.columns + 44, 170) + q_width + 60 + k_width + 12 > width;
     const across = below ? width - x0 - 12 : width - linesWidth - label - 60;
     const cell = Math.max(below ? 2 : LEAST, Math.min(below ? 8 : 64, across / m.columns, below ? 8 : (height - head_room - 6) / m.rows));
-    const font = Math.max(11, Math.min(13, cell * 0.8)), least = below || cell <= LEAST;
+    const font = Math.max(11, Math.min(13, cell * 0.8));
     this.box = { x0, y0, cell, rows: m.rows, columns: m.columns };
 
     // Axis names, then tokens with their positions.
@@ -390,7 +390,7 @@ class View {
       }
     }
     const lines = row * Math.max(m.rows, m.columns), bottom = below ? y1 + lines : y0 + Math.max(cell * m.rows, lines);
-    return { width: Math.max(x0 + cell * m.columns, lx + span + k_width) + 20, height: bottom + 12, least };
+    return { width: Math.max(x0 + cell * m.columns, lx + span + k_width) + 20, height: bottom + 12, least: below ? bottom + 12 : y0 + LEAST * Math.max(m.rows, m.columns) + 6 };
   }
 
   // A token with its position, on a field that can be clicked.

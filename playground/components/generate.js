@@ -90,6 +90,11 @@ class View {
     const answer = data.answer === null ? [] : data.answer.map((id) => data.vocab[id]);
     this.tokens(this.$(".answer"), answer, (i) => ({ title: `${t.answer} ${i + 1}: ${answer[i]}` }));
     if (data.answer === null) setText(this.$(".answer"), t.answer_unknown);
+    // A string that scrolls says how long it is.
+    for (const [name, n, text] of [["source", data.src.length, t.source], ["output", names.length, t.output], ["answer", answer.length, t.answer]]) {
+      const node = this.$(`.${name}`);
+      setText(this.$(`.${name}-label`), node.scrollHeight > node.clientHeight + 4 ? `${text} · ${n} ↕` : text);
+    }
   }
 
   odds() {

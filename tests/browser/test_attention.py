@@ -79,7 +79,7 @@ def test_time_plays_and_stops_at_the_end(page: Any, server: Server, run: Run) ->
 
 
 def test_the_value_under_the_pointer_is_that_of_core(page: Any, server: Server, run: Run) -> None:
-    frame = look(load_weights(run.weights_path(20), run.config.model), 20, IDS)
+    frame = look(load_weights(run.weights_path(20), run.config.model, run.config.task.longest_target), 20, IDS)
     visit(page, server, run, step="20", layer="2", head="1", where="encoder")
     pattern, scores = frame.pattern["encoder"][1, 0], frame.scores["encoder"][1, 0]
     for q, k in ((0, 0), (1, 3), (3, 2)):
@@ -115,7 +115,7 @@ def test_files(page: Any, server: Server, run: Run) -> None:
 
     picture = ET.fromstring(save("svg"))
     names = [node.tag.split("}")[1] for node in picture.iter()]
-    frame = look(load_weights(run.weights_path(100), run.config.model), 100, IDS)
+    frame = look(load_weights(run.weights_path(100), run.config.model, run.config.task.longest_target), 100, IDS)
     assert names.count("rect") > len(frame.reads) * 4
     assert "path" in names
     assert "text" in names

@@ -48,7 +48,7 @@ def wait_for(page: Any, n: int) -> None:
 
 
 def test_token_by_token_to_the_end_and_back(page: Any, server: Server, run: Run) -> None:
-    model = load_weights(run.weights_path(10), run.config.model)
+    model = load_weights(run.weights_path(10), run.config.model, run.config.task.longest_target)
     expected = [VOCAB.name(i) for i in generate(model, torch.tensor([[3, 4, 5, 3]]))[0].tolist()]
     visit(page, server, run)
     assert output(page) == []
