@@ -117,7 +117,7 @@ def knockout(ctx: LabContext, p: PanelView) -> None:
     }
     question = _("One of the heads is silenced. How many of the strings that were right will break?")
     expected = frame.predict("heads.knockout", question, options)
-    if expected is None:
+    if expected is None and not out:
         return
     batch, before = batch_of(ctx), plain_outcome(ctx)
     after = silenced_outcome(ctx, place, out) if out else before
@@ -236,7 +236,7 @@ def skip(ctx: LabContext, p: PanelView) -> None:
     question = _("All heads of this attention are silenced. Compared with skipping the attention, what comes out?")
     expected = frame.predict("heads.skip", question, options)
     ways = {"plain": _("All heads speak"), "silent": _("All heads silenced"), "skip": _("Attention skipped")}
-    if expected is None:
+    if expected is None and ctx.field("way", "plain", tuple(ways)).now == "plain":
         return
     way = ctx.choose("way", _("What to do with this attention"), ways, bare=True)
     looked: set[str] = st.session_state.setdefault(f"lab.heads.looked.{ctx.stamp}.{place}", set())

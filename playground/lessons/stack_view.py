@@ -176,7 +176,7 @@ def lens(ctx: LabContext, p: PanelView) -> None:
         "The output layer reads the stream after every layer. Where does the right token win for the first time?"
     )
     asked: tuple[int, int] = ctx.url("cell", (-1, 0), frame.pair)
-    if frame.predict("stack.lens", question, options) is None:
+    if frame.predict("stack.lens", question, options) is None and asked[0] < 0:
         return
     found, error = read_early(ctx.stamp, seen.src, ctx.model, seen)  # (n + 1, T, V)
     first = stack.first_wins(found, seen.writes)
@@ -278,7 +278,7 @@ def without(ctx: LabContext, p: PanelView) -> None:
     question = _("One whole block is left out. How many of the strings that were right will still be right?")
     expected = frame.predict("stack.without", question, options)
     everything = {"none": _("All blocks"), **blocks}
-    if expected is None:
+    if expected is None and ctx.field("block", "none", tuple(everything)).now == "none":
         return
     if len(everything) <= 13:
         block = ctx.choose("block", _("Left out"), everything, bare=True)
