@@ -203,7 +203,8 @@ def test_a_number_typed_in_the_same_moment_is_taken(server: Server, new_page: Ne
         if how == "tap":
             page.touchscreen.tap(x, y)
         elif how.startswith("keyboard"):
-            page.keyboard.press("Tab")  # a letter pressed in the field belongs to the field
+            page.keyboard.press("Enter")
+            page.evaluate("document.activeElement.blur()")  # a letter pressed in the field belongs to the field
             page.keyboard.press("s" if name == "Step" else "p")
         else:
             page.mouse.move(x, y)
