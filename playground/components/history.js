@@ -10,13 +10,14 @@ export default function () {
   let acted = false;
   for (const kind of ["pointerdown", "keydown", "click"])
     window.addEventListener(kind, () => (acted = true), { capture: true });
-  window.addEventListener("popstate", () => {
-    acted = false;
+  window.addEventListener("popstate", () => (acted = false), { capture: true });
+  const leave = () => { // Streamlit asks for the page before a listener of ours could write: the entry is marked when it is left
     if (!location.hash && !/[?&]back=/.test(location.search))
       history.replaceState(history.state, "", `${location.pathname}${location.search ? `${location.search}&` : "?"}back=1`);
-  }, { capture: true }); // before Streamlit, which asks for the page with the URL as it is then
+  };
   history.pushState = function (state, title, url) {
     const add = acted ? push : history.replaceState;
+    if (acted) leave();
     acted = false;
     return add.call(history, state, title, url);
   };

@@ -77,7 +77,7 @@ def test_another_head_of_a_large_model_is_fetched(page: Any, server: Server, run
         "() => document.querySelector('body') && [...document.querySelectorAll('*')].some((e) => "
         "e.shadowRoot?.querySelector('#attention .title .name')?.textContent.includes('Layer 24, head 10'))"
     )
-    page.locator("#attention select.layer").select_option(value="2")
+    page.locator("#attention select.layer").select_option(index=2)
     page.wait_for_function(
         "() => [...document.querySelectorAll('*')].some((e) => "
         "e.shadowRoot?.querySelector('#attention .title .name')?.textContent.includes('Layer 3, head 10'))"
