@@ -29,6 +29,8 @@ STEPS = 60 if SESSIONS < 30 else 300
 TINY = f"d_model=8&d_ff=8&n_heads=1&n_layers=1&batch_size=4&eval_every=1000&steps={STEPS}"
 LONG = TINY.replace(f"steps={STEPS}", "steps=100000")
 MINUTE = 60.0
+PAGE = 1.0 if SESSIONS <= 30 else 1.5  # seconds: pages and buttons of a real browser among them, p95
+LIVE = 0.15  # seconds: a question of the board with sixty of them, p95
 PATIENCE = 300.0  # seconds: for what has no bar
 T = TypeVar("T")
 
@@ -218,8 +220,7 @@ async def a_class(server: Server, visitors: list[Visitor], show: Callable[[str],
     assert cancelled <= 1.0
     assert stopped <= 2.0
     if SESSIONS >= 60:
-        assert p95(answers) <= 1.5
-        assert p95(polls) <= 0.15
+        assert p95(polls) <= LIVE
 
 
 def test_everybody_presses_train_at_once(server: Server, show: Callable[[str], None]) -> None:
@@ -335,7 +336,7 @@ def test_pages_answer_while_a_class_trains(server: Server, show: Callable[[str],
     if chromium_path() is None:
         pytest.skip("no Chromium")
 
-    async def both(visitors: list[Visitor]) -> tuple[float, float, dict[str, list[float]]]:
+    async def both(visitors: list[Visitor]) -> tuple[float, float, float, dict[str, list[float]]]:
         for visitor in visitors:
             visitor.watch()
         command = [sys.executable, "-m", "tests.reliability.reader", server.url, str(MINUTE)]
@@ -350,20 +351,23 @@ def test_pages_answer_while_a_class_trains(server: Server, show: Callable[[str],
             if reader.returncode is None:
                 reader.kill()
         took = time.monotonic() - start
-        polls = sum(len(v.seen) for v in visitors) / took
+        polls, live = sum(len(v.seen) for v in visitors) / took, p95([s for v in visitors for s in v.polls])
         taken = taken_by_others(before, took)
         assert sum(v.state == "running" for v in visitors) == SLOTS
         await asyncio.gather(*(visitor.press("Stop") for visitor in visitors))
         await asyncio.gather(*(visitor.until("stopped", seconds=20) for visitor in visitors))
         for visitor in visitors:
             assert (visitor.exceptions, visitor.failed_polls) == ([], [])
-        return polls, taken, found
+        return polls, live, taken, found
 
-    polls, taken, answers = run(together(server, [LONG] * SESSIONS, both))
+    polls, live, taken, answers = run(together(server, [LONG] * SESSIONS, both))
     for what, seconds in answers.items():
         show(
             f"{what} of a real browser under {SESSIONS} sessions ({polls:.0f} polls/s, {taken:.0%} of the CPU taken by others): "
             f"median {statistics.median(seconds):.2f} s, p95 {p95(seconds):.2f} s of {len(seconds)}"
         )
     everything = [seconds for group in answers.values() for seconds in group]
-    assert p95(everything) <= slack(1.0, taken)
+    show(f"live route meanwhile: p95 {live:.3f} s")
+    assert p95(everything) <= slack(PAGE, taken)
+    if SESSIONS >= 60:
+        assert live <= LIVE
