@@ -35,7 +35,7 @@ _lock = Lock()
 def rates(path: Path) -> Changes:
     """The learning rates that were set by hand, from `metrics.jsonl`. Empty where it cannot be read.
 
-    What is appended is read once, 1 GB a second: a list may ask for every run that it shows. A later line overrules what lies
+    What is appended is read once: a list may ask for every run that it shows. A later line overrules what lies
     at its step or after it: the run was resumed before that.
     """
     try:
