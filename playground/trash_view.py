@@ -37,7 +37,8 @@ def popover() -> None:
         for entry in deleted[:MOST]:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.text(f"{name(entry)} · {since(entry.at)}", width="stretch")
-                st.button(_("Restore"), key=f"runs.restore#{entry.id}", on_click=bring_back, args=([entry.id],))
+                ids = [entry.id]
+                st.button(_("Restore"), key=f"runs.restore#{entry.id}", on_click=bring_back, args=(ids,))
         if len(deleted) > MOST:
             st.caption(_("… and {n} more.").format(n=len(deleted) - MOST))
         with st.container(horizontal=True, gap="small"):
