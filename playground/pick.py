@@ -71,8 +71,8 @@ def notices(page: str, run: Run) -> None:
     slot = "notices"
     about = (page, run.id)
     if ignored := state.pop_bad_url():
-        general = _("“{name}” in the address was not understood and is ignored.")
-        said = [why or general.format(name=plain(name)) for name, why in ignored.items()]
+        general = _("“{name}” in the address was not understood and is ignored.")  # a name of ours
+        said = [why or general.format(name=name) for name, why in ignored.items()]
         if "run" in ignored:
             said.append(_("Shown instead: {title}.").format(title=plain(title(run))))
         st.session_state[slot] = about, said
