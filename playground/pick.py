@@ -227,7 +227,8 @@ def example(run: Run) -> str:
 def source_text(run: Run, key: str, label: str | None = None) -> list[int] | None:
     """A text field for the input; its ids, or None with a hint of what is wrong. Checked before any model sees it."""
     data, slot = data_of(run), f"{key}.source.{run.id}"
-    found = field(slot, fields.kept(slot) or example(run))
+    left = fields.kept(slot)  # as it was left, also empty
+    found = field(slot, example(run) if left is None else left)
     text = st.text_input(
         label or _("Input"),
         found.start,

@@ -451,11 +451,16 @@ def _one_line(text: str, most: int) -> str:
 
 def probe_of(data: dict[str, Any], config: RunConfig) -> dict[str, Any] | None:
     """The look inside, if every part of it that is there fits a run of this config: shares from 0 to 1, as many heads as it
-    has and as many rows and columns as it names tokens, short tokens.
+    has (or says to show) and as many rows and columns as it names tokens, short tokens.
     """
     try:
         for name in {"version", "step"} & data.keys():
             bounds.whole(data[name], 0, bounds.STEPS)
+        most = config.model.n_layers, config.model.n_heads
+        shown = data.get("shown", list(most))
+        if not isinstance(shown, list) or len(shown) != 2:
+            return None
+        layers, heads = (bounds.whole(n, 0, high) for n, high in zip(shown, most, strict=True))
         src, tgt = (_tokens(data.get(name, []), config.model.max_len + 1) for name in ("src", "tgt"))
         samples = data.get("samples", [])
         if not isinstance(samples, list) or len(samples) > 100:
@@ -470,11 +475,11 @@ def probe_of(data: dict[str, Any], config: RunConfig) -> dict[str, Any] | None:
             return None
         for name, pattern in patterns.items():
             match = PATTERN.fullmatch(name)
-            if not match or int(match[2]) >= config.model.n_layers:
+            if not match or not most[0] - layers <= int(match[2]) < most[0]:  # the last layers
                 return None
             rows = src if match[1] == "encoder" else tgt
             columns = src if match[3] == "cross" else rows
-            if not isinstance(pattern, list) or len(pattern) != config.model.n_heads:
+            if not isinstance(pattern, list) or len(pattern) != heads:
                 return None
             for head in pattern:
                 if not isinstance(head, list) or len(head) != len(rows):

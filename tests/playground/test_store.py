@@ -15,8 +15,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from core.read import build
+from core.train import Trainer
 from playground.runs import archive, files, log, store, trash
 from playground.runs.checkpoints import schedule, thin
+from playground.runs.probe import Prober
 from playground.runs.store import Label, RunError, Status
 from tests.playground import small
 from tests.playground.small import config, train_here
@@ -145,6 +148,22 @@ def test_a_deleted_run_comes_back_as_it_was(trained: store.Run) -> None:
     assert trash.listed() == []
     for bad in ("", "..", "sample-reverse", trained.id):
         assert not trash.restore(bad)
+
+
+def test_the_look_inside_a_large_model_is_read_as_it_was_written() -> None:
+    """It shows the last layers and the first heads only, and says so."""
+    data = config(3).model_dump(mode="json")
+    data["model"] |= {"n_layers": 24, "n_heads": 64, "d_model": 64}
+    data["task"]["max_len"] = 16
+    run = store.create(build(data))
+    with small.one_thread():
+        Prober(run, Trainer(run.config)).look(force=True)
+    probe = run.probe()
+    assert probe is not None
+    layers, heads = probe["shown"]
+    assert (layers, heads) < (24, 64)
+    assert {name.split(".")[1] for name in probe["patterns"]} == {str(i) for i in range(24 - layers, 24)}
+    assert run.damage() == []
 
 
 def test_the_trash_is_emptied_after_a_day(runs: Path) -> None:

@@ -167,6 +167,7 @@ def test_no_gpu_is_the_cpu_with_one_notice_everywhere(
     until(lambda: run.status().state == "stopped")
     assert run.status().reason == ""
     words = ["--d-model", "16", "--heads", "2", "--d-ff", "16", "--steps", "2", "--batch-size", "8", "--device", "cuda"]
+    capsys.readouterr()  # what Streamlit's log says of pages without a browser
     assert run_cli("train", *words, "--quiet") == 0
     assert capsys.readouterr().err.splitlines() == ["The device cuda cannot be used here: the CPU computes."]
     assert run_cli("train", *words[:-1], "auto", "--quiet") == 0

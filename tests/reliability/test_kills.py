@@ -171,7 +171,7 @@ def test_a_deleted_folder_ends_its_trainer_and_stays_deleted(crew: Launcher, run
     assert store.delete(run.id)
     took = until(lambda: crew._worker(run.id) is None, 2)
     print(f"\nended after {took:.3f} s")
-    assert [path.name for path in runs.iterdir() if not path.name.startswith(".server-")] == []
+    assert [path.name for path in runs.iterdir() if not path.name.startswith((".server-", ".trash-"))] == []
     again = store.create(config(5))  # the worker lives on
     crew.submit(again.id, "ann")
     until(lambda: again.status().state == "finished")
