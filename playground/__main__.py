@@ -25,24 +25,13 @@ from playground.presets import PRESETS
 from playground.runs import store, trash
 from playground.runs.log import last_exact_match
 from playground.runs.store import Run
+from playground.settings import words
 from playground.text import duration
 
 if TYPE_CHECKING:
     from core.train import StepRecord
 
 SECTIONS: dict[str, type[BaseModel]] = {"model": ModelConfig, "task": TaskConfig, "train": TrainConfig}
-# Options are named after the fields; these are the names that need to be told apart, or that people try first.
-NAMES = {
-    "model.n_symbols": ("--symbols", "--n-symbols"),
-    "model.n_heads": ("--heads", "--n-heads"),
-    "model.n_layers": ("--layers", "--n-layers"),
-    "model.max_len": ("--model-max-len",),
-    "task.name": ("--task",),
-    "task.min_len": ("--min-length", "--min-len"),
-    "task.max_len": ("--max-length", "--max-len"),
-    "train.batch_size": ("--batch-size", "--batch"),
-    "train.lr": ("--lr", "--learning-rate"),
-}
 FAILED, BAD_CONFIGURATION, INTERRUPTED = 1, 2, 130
 SMALL = 1_000_000  # parameters; below that a second thread gains a quarter at best, and loses tenfold on a busy machine
 
@@ -132,8 +121,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_field(group: Any, loc: str, field: FieldInfo) -> None:
     """One option for one field. Values are checked by the configuration, so that its sentences are the only ones."""
-    flags = flags_of(loc)
-    words = [_(field.description or "")]
+    parts = [_(field.description or "")]
     settings: dict[str, Any] = {"dest": loc, "default": None}
     if loc == "task.pairs":
         settings |= {"metavar": "FILE.csv", "type": Path}
@@ -141,23 +129,14 @@ def add_field(group: Any, loc: str, field: FieldInfo) -> None:
         settings["action"] = argparse.BooleanOptionalAction
     elif get_origin(field.annotation) is Literal:
         settings["metavar"] = "NAME"
-        words.append(_("One of: {names}.").format(names=", ".join(get_args(field.annotation))))
+        parts.append(_("One of: {names}.").format(names=", ".join(get_args(field.annotation))))
     else:
         settings |= {"metavar": "N" if field.annotation is int else "X", "type": value}
     if loc != "task.pairs":
         default = field.get_default()
-        shown = (
-            {True: _("on"), False: _("off"), None: _("off")}.get(default, default)
-            if not isinstance(default, (int, float)) or isinstance(default, bool)
-            else f"{default:g}"
-        )
-        words.append(_("Default: {value}.").format(value=shown))
-    group.add_argument(*flags, help=literal(" ".join(words)), **settings)
-
-
-def flags_of(loc: str) -> tuple[str, ...]:
-    """The options of a setting, the usual one first: "model.n_heads" -> ("--heads", "--n-heads")."""
-    return NAMES.get(loc, ("--" + loc.partition(".")[2].replace("_", "-"),))
+        shown = default if isinstance(default, str) else words.shown(loc, default)  # choices as they are typed
+        parts.append(_("Default: {value}.").format(value=shown))
+    group.add_argument(*words.options(loc), help=literal(" ".join(parts)), **settings)
 
 
 def where(loc: str, options: argparse.Namespace) -> str:
@@ -165,7 +144,7 @@ def where(loc: str, options: argparse.Namespace) -> str:
     section, _dot, name = loc.partition(".")
     from_file = getattr(options, "config", None) is not None and getattr(options, loc, None) is None
     known = section in SECTIONS and name in SECTIONS[section].model_fields
-    return flags_of(loc)[0] if known and not from_file else loc
+    return words.options(loc)[0] if known and not from_file else loc
 
 
 def value(text: str) -> int | float | str:

@@ -11,7 +11,9 @@ from core.train import pick_device
 from playground import api, look
 from playground.components import component
 from playground.i18n import _, language
+from playground.runs import states
 from playground.runs.store import Run
+from playground.settings import words
 
 PARTS = ("poll.js", "curves.js", "map.js", "thumbs.js", "samples.js", "strip.js")
 
@@ -58,7 +60,7 @@ def facts(config: RunConfig) -> dict[str, Any]:
         "heads": model.n_heads,
         "lr": config.train.lr,
         "guess": math.log(model.n_vocab),
-        "device": {"cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (MPS)"}[pick_device(config.train.device).type],
+        "device": words.shown("train.device", pick_device(config.train.device).type),
         "memory": _("≈ {size} memory").format(size=megabytes(memory(config))),
         "parameters": {
             "all": sum(counts.values()),
@@ -214,7 +216,7 @@ def labels() -> dict[str, Any]:
             "Share of unseen strings that the model, generating by itself, gets right to the last token."
         ),
         "accuracy_alt": _("On unseen strings, 0 to 1. Step {step}: token accuracy {token}, exact match {exact}."),
-        "lr": _("Learning rate"),
+        "lr": words.label("train.lr"),
         "lr_help": _("How far the weights move in a step. It grows during warm-up, then follows its schedule."),
         "lr_alt": _("Learning rate over training steps, now {lr}."),
         "grad_norm": _("Gradient norm"),
@@ -245,15 +247,8 @@ def labels() -> dict[str, Any]:
         "not_saved": _("not saved yet"),
         "waiting": _("{n} in the queue"),
         "place": _("place {place}"),
-        "states": {
-            "draft": _("Ready"),
-            "queued": _("Waiting for a free slot"),
-            "running": _("Training"),
-            "paused": _("Paused"),
-            "finished": _("Finished"),
-            "stopped": _("Stopped"),
-            "failed": _("Failed"),
-            "interrupted": _("Interrupted: can be resumed"),
+        "states": states.board_words()
+        | {
             "away": _("Server away: reconnecting"),
             "gone": _("This run is no longer there"),
         },

@@ -156,7 +156,9 @@ def apart(rows: list[Row]) -> None:
     """The settings that differ between the runs, and their results."""
     names = labels(rows)
     found = differences.between([row.config for row in rows], [row.rates for row in rows])
-    table = {differences.short(field): list(map(differences.shown, values)) for field, values in found.items()}
+    table = {
+        differences.short(name): [differences.shown(name, value) for value in values] for name, values in found.items()
+    }
     st.markdown(f"**{_('What sets them apart')}**")
     if not found:
         st.caption(_("These runs have the same settings."))

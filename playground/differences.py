@@ -7,73 +7,12 @@ from typing import Any
 
 from core.config import RunConfig
 from core.read import build, fit
-from core.tasks import TASKS
-from playground.i18n import N_, _
+from playground.i18n import _
 from playground.runs.changes import Changes
+from playground.settings import words
 
 RATE = "rate"  # beside the fields of the configuration: the learning rate as a person changed it while the run trained
 MOST_SHOWN = 3  # changes of a rate
-
-# What a field is called where room is short. The long explanation is the field's own description.
-SHORT = {
-    "model.n_symbols": N_("symbols"),
-    "model.d_model": "d_model",
-    "model.n_heads": N_("heads"),
-    "model.n_layers": N_("layers"),
-    "model.d_ff": "d_ff",
-    "model.dropout": N_("dropout"),
-    "model.max_len": N_("longest sequence"),
-    "model.positions": N_("positions"),
-    "model.position_placement": N_("placement of positions"),
-    "model.norm": N_("norm"),
-    "model.activation": N_("activation"),
-    "model.scale": N_("score scale"),
-    "model.causal_mask": N_("causal mask"),
-    "model.padding_mask": N_("padding mask"),
-    "task.name": N_("task"),
-    "task.min_len": N_("shortest string"),
-    "task.max_len": N_("longest string"),
-    "task.pairs": N_("pairs"),
-    "train.steps": N_("steps"),
-    "train.batch_size": N_("batch"),
-    "train.lr": N_("learning rate"),
-    "train.warmup": N_("warm-up"),
-    "train.schedule": N_("schedule"),
-    "train.weight_decay": N_("weight decay"),
-    "train.clip": N_("gradient limit"),
-    "train.seed": N_("seed"),
-    "train.device": N_("device"),
-    "train.eval_every": N_("steps between tests"),
-    "train.stop_at_exact_match": N_("stop at exact match"),
-}
-
-# What a choice is called where room is short. A word that is not here is the same in every language.
-VALUES = {
-    "every_dimension": N_("every feature"),
-    "one_direction": N_("one direction"),
-    "none": N_("none"),
-    "integer": N_("integer"),
-    "unit": N_("0 to 1"),
-    "binary": N_("binary"),
-    "sine": N_("sine"),
-    "sincos": N_("sine + cosine"),
-    "learned": N_("learned"),
-    "rotary": N_("rotary"),
-    "alibi": "ALiBi",
-    "pre": N_("before (pre)"),
-    "post": N_("after (post)"),
-    "sqrt_d_k": "√d_k",
-    "sqrt_d_model": "√d_model",
-    "auto": N_("automatic"),
-    "cpu": "CPU",
-    "cuda": "CUDA",
-    "mps": "MPS",
-    "constant": N_("constant"),
-    "cosine": N_("cosine"),
-    "inverse_sqrt": N_("1/√step"),
-    "relu": "ReLU",
-    "gelu": "GELU",
-}
 
 
 @dataclass(frozen=True)
@@ -130,23 +69,13 @@ def between(configs: Sequence[RunConfig], changes: Sequence[Changes] | None = No
 
 
 def sentence(differences: dict[str, Any]) -> str:
-    return " · ".join(f"{short(name)} {shown(value)}" for name, value in differences.items())
+    return " · ".join(f"{short(name)} {shown(name, value)}" for name, value in differences.items())
 
 
 def short(name: str) -> str:
-    return _("rate") if name == RATE else _(SHORT[name])
+    return _("rate") if name == RATE else words.short(name)
 
 
-def shown(value: Any) -> str:
-    """A setting as a person reads it; pairs are only counted."""
-    if isinstance(value, bool):
-        return _("on") if value else _("off")
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, Rate):
-        return str(value)
-    if isinstance(value, tuple):
-        return str(len(value))
-    if value in TASKS:
-        return _(TASKS[value].title)
-    return "–" if value is None else _(VALUES.get(value, str(value)))
+def shown(name: str, value: Any) -> str:
+    """A setting as a person reads it."""
+    return str(value) if isinstance(value, Rate) else words.shown(name, value)

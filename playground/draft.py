@@ -15,11 +15,11 @@ from core.config import RunConfig
 from core.messages import ConfigError
 from core.read import build, fit
 from playground import address, state
-from playground.differences import shown
 from playground.i18n import _
 from playground.pairs import PairsError
 from playground.presets import PRESETS, Settings
 from playground.runs.store import Run
+from playground.settings import words
 
 # URL name -> part and field. The longest sequence follows from the task; pairs are too many for a URL.
 URL_NAMES = {
@@ -165,7 +165,5 @@ def url_value(text: str, like: object) -> tuple[Any] | None:
     return (float(text),)
 
 
-def change_text(old: object, new: object) -> str:
-    return (
-        f"{shown(tuple(old) if isinstance(old, list) else old)} → {shown(tuple(new) if isinstance(new, list) else new)}"
-    )
+def change_text(name: str, old: object, new: object) -> str:
+    return f"{words.shown(name, old)} → {words.shown(name, new)}"

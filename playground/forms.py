@@ -1,6 +1,7 @@
 """The controls: configuration fields become widgets, with the bounds and the help that stand in the field."""
 
 import types
+from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin
 
 import streamlit as st
@@ -12,69 +13,14 @@ from core.tasks import TASKS
 from core.train import pick_device
 from playground import estimate
 from playground.draft import Draft, check, matching_preset, prepared, preset_settings
-from playground.i18n import N_, _
+from playground.i18n import _
 from playground.pairs import MAX_TEXT, PairsError, parse
 from playground.presets import PRESETS
+from playground.settings import words
+from playground.settings.words import IN_FORM
 from playground.text import plain
 
 WIDTHS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # d_model; any other can be typed
-LABELS = {
-    "task.name": N_("Task"),
-    "model.n_symbols": N_("Symbols"),
-    "task.min_len": N_("Shortest"),
-    "task.max_len": N_("Longest"),
-    "model.d_model": "d_model",
-    "model.n_heads": N_("Heads"),
-    "model.n_layers": N_("Layers"),
-    "model.d_ff": "d_ff",
-    "model.positions": N_("Positions"),
-    "model.position_placement": N_("Placed along"),
-    "model.norm": "LayerNorm",
-    "model.causal_mask": N_("Causal mask"),
-    "model.padding_mask": N_("Padding mask"),
-    "model.scale": N_("Scores divided by"),
-    "model.dropout": N_("Dropout"),
-    "train.steps": N_("Steps"),
-    "train.batch_size": N_("Batch"),
-    "train.lr": N_("Learning rate"),
-    "train.warmup": N_("Warm-up"),
-    "train.seed": N_("Seed"),
-    "train.device": N_("Device"),
-    "train.schedule": N_("Schedule"),
-    "model.activation": N_("Activation"),
-    "train.weight_decay": N_("Weight decay"),
-    "train.clip": N_("Gradient limit"),
-    "train.eval_every": N_("Test every"),
-    "train.stop_at_exact_match": N_("Stop at exact match"),
-}
-OPTIONS = {
-    "every_dimension": N_("every feature"),
-    "one_direction": N_("one direction"),
-    "none": N_("none"),
-    "integer": N_("integer"),
-    "unit": N_("0 to 1"),
-    "binary": N_("binary"),
-    "sine": N_("sine"),
-    "sincos": N_("sine + cosine"),
-    "learned": N_("learned"),
-    "rotary": N_("rotary"),
-    "alibi": "ALiBi",
-    "pre": N_("before (pre)"),
-    "post": N_("after (post)"),
-    "sqrt_d_k": "√d_k",
-    "sqrt_d_model": "√d_model",
-    "auto": N_("automatic"),
-    "cpu": "CPU",
-    "cuda": "GPU · CUDA",
-    "mps": "GPU · MPS",
-    "constant": N_("constant"),
-    "cosine": N_("cosine"),
-    "inverse_sqrt": N_("1/√step"),
-    "relu": "ReLU",
-    "gelu": "GELU",
-}
-STEPS = {"model.d_ff": 32, "train.steps": 100, "train.batch_size": 16, "train.warmup": 10, "model.dropout": 0.05}
-STEPS |= {"train.lr": 0.001, "train.weight_decay": 0.01, "train.clip": 0.5, "train.stop_at_exact_match": 0.01}
 
 
 def form(draft: Draft) -> RunConfig | None:
@@ -87,7 +33,9 @@ def form(draft: Draft) -> RunConfig | None:
     control(left, draft, "task.name", problems)
     if task in ("add", "pairs"):
         help_text = _("The task itself decides how many symbols there are.")
-        right.text_input(_("Symbols"), str(fixed), key=f"fixed#{task}#{fixed}", disabled=True, help=help_text)
+        right.text_input(
+            words.label("model.n_symbols"), str(fixed), key=f"fixed#{task}#{fixed}", disabled=True, help=help_text
+        )
     else:
         control(right, draft, "model.n_symbols", problems)
     explain_task(task)
@@ -114,7 +62,7 @@ def form(draft: Draft) -> RunConfig | None:
         row(draft, problems, "train.schedule", "model.activation")
         row(draft, problems, "train.weight_decay", "train.clip")
         row(draft, problems, "train.eval_every", "train.stop_at_exact_match")
-    drawn = {*LABELS, "task.pairs"}
+    drawn = {*IN_FORM, "task.pairs"}
     for loc, sentence in problems.items():  # at no field of this form
         if loc not in drawn:
             st.error(plain(sentence))
@@ -148,7 +96,7 @@ def gather(draft: Draft) -> None:
     if chosen is not None and chosen != now:
         draft.load(preset_settings(chosen))
         return
-    keys = {name: key_of(draft, name) for name in LABELS}  # all at once: a new width makes other heads
+    keys = {name: key_of(draft, name) for name in IN_FORM}  # all at once: a new width makes other heads
     for name, widget in keys.items():
         part, key = name.split(".")
         if widget not in st.session_state:
@@ -208,7 +156,7 @@ def control(place: Any, draft: Draft, name: str, problems: dict[str, str]) -> No
     """One widget of the kind that the field asks for, and below it what is wrong with its value."""
     part, key = name.split(".")
     info, value = field_of(name), draft.data[part][key]
-    label, help_text = _(LABELS[name]), _(info.description or "")
+    label, help_text = words.label(name), _(info.description or "")
     common: dict[str, Any] = {"key": key_of(draft, name), "help": help_text}
     kind = info.annotation
     if get_origin(kind) in (Union, types.UnionType):
@@ -222,7 +170,7 @@ def control(place: Any, draft: Draft, name: str, problems: dict[str, str]) -> No
     elif get_origin(kind) is Literal:
         choices = list(get_args(kind))
         index = choices.index(value) if value in choices else 0
-        place.selectbox(label, choices, index, format_func=title, **common)
+        place.selectbox(label, choices, index, format_func=partial(words.shown, name), **common)
     elif kind is bool:
         place.checkbox(label, value, **common)
     else:
@@ -231,19 +179,15 @@ def control(place: Any, draft: Draft, name: str, problems: dict[str, str]) -> No
         place.number_input(
             label,
             value=value if value is None else number(value),
-            step=number(STEPS.get(name, 1)),
+            step=number(words.SETTINGS[name].step),
             format=None if kind is int else "%g",
-            placeholder=_("off") if value is None else None,
+            placeholder=words.shown(name, None) if value is None else None,
             **common,
         )
     if name in problems:
         place.markdown(f":red[{plain(problems[name])}]")
     elif name == "train.device" and value != "auto" and pick_device(value).type != value:
         place.caption(_("Not found here: the CPU will be used."))
-
-
-def title(option: str) -> str:
-    return _(TASKS[option].title) if option in TASKS else _(OPTIONS[option])
 
 
 def preset_key(draft: Draft) -> str:

@@ -10,6 +10,7 @@ from streamlit.runtime import get_instance
 
 from playground import host_key, run_actions, runs_list
 from playground.i18n import _
+from playground.runs import states
 from playground.runs.launcher import launcher
 from playground.runs.store import Run
 from playground.text import plain
@@ -69,11 +70,10 @@ def overview() -> None:
 
 def row(run: Run, owner: str) -> None:
     status, place, config = run.status(), launcher().place(run.id), run.config
-    sign, word = runs_list.STATES[status.state]
     cells = st.columns(WIDTHS, vertical_alignment="center")
     cells[0].markdown(str(place or "▶"))
     cells[1].markdown(f"`{plain(owner[:4])}`", help=_("The same four characters are the same browser."))
-    cells[2].markdown(f"{sign} {_(word)}")
+    cells[2].markdown(states.word(status.state))
     cells[3].markdown(plain(runs_list.title(run)))
     cells[4].markdown(f"{status.step:,} / {config.train.steps:,}")
     help_text = _("End this run. Its weights are saved.")

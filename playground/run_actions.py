@@ -9,7 +9,7 @@ from core.model import parameter_counts
 from playground import draft, runs_list, state
 from playground.exports import metrics_csv, zipped
 from playground.i18n import _, ngettext
-from playground.runs import archive, bounds, store
+from playground.runs import archive, bounds, states, store
 from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run
 from playground.runs_list import MOST_COMPARED, PIN, Row
@@ -21,8 +21,7 @@ def manage(row: Row) -> None:
     """Everything that can be done with one run."""
     run, status = row.run, row.status
     active = status.state in ACTIVE and not run.is_sample
-    sign, word = runs_list.STATES[status.state]
-    st.markdown(f"**{plain(runs_list.title(run, row.label))}** · {sign} {_(word)}")
+    st.markdown(f"**{plain(runs_list.title(run, row.label))}** · {states.word(status.state)}")
     made = _("Step {step} of {steps} · {n} parameters · {differs}").format(
         step=f"{status.step:,}",
         steps=f"{run.config.train.steps:,}",

@@ -14,8 +14,8 @@ import pandas as pd
 from core.config import RunConfig
 from core.tasks import TASKS
 from playground import differences, look, pick
-from playground.i18n import N_, _, language
-from playground.runs import changes, store
+from playground.i18n import _, language
+from playground.runs import changes, states, store
 from playground.runs.changes import Changes
 from playground.runs.log import last_exact_match
 from playground.runs.store import Label, Run, Status
@@ -23,17 +23,6 @@ from playground.runs.store import Label, Run, Status
 PAGE_SIZE = 100
 MOST_COMPARED = 8
 PIN = "★"
-# A sign beside each word: nobody has to tell states by a colour.
-STATES = {
-    "draft": ("✎", N_("draft")),
-    "queued": ("…", N_("queued")),
-    "running": ("▶", N_("running")),
-    "paused": ("⏸", N_("paused")),
-    "finished": ("✓", N_("finished")),
-    "stopped": ("■", N_("stopped")),
-    "failed": ("✗", N_("failed")),
-    "interrupted": ("⚡", N_("interrupted")),
-}
 NO_LABEL = Label()
 
 
@@ -63,7 +52,6 @@ class Row:
         return self.run.created.astimezone()
 
     def cells(self) -> dict[str, Any]:
-        sign, word = STATES[self.status.state]
         return {
             "pin": PIN if self.label.pinned else "",
             "name": title(self.run, self.label),
@@ -72,7 +60,7 @@ class Row:
             "steps": self.status.step,
             "exact_match": None if self.exact_match is None else self.exact_match * 100,
             "seconds": self.status.seconds or None,
-            "state": f"{sign} {_(word)}",
+            "state": states.word(self.status.state),
             "tags": list(self.label.tags),
             "created": self.created,
         }

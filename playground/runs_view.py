@@ -14,6 +14,7 @@ from playground.runs import archive, store
 from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run, RunError
 from playground.runs_list import PAGE_SIZE, PIN
+from playground.settings import words
 from playground.text import plain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,7 +176,7 @@ def columns() -> dict[str, Any]:
     return {
         "pin": c.TextColumn(PIN, width=36, help=_("Pinned runs stand first.")),
         "name": c.TextColumn(_("Name"), width=170),
-        "task": c.TextColumn(_("Task"), width=90),
+        "task": c.TextColumn(words.label("task.name"), width=90),
         "differs": c.TextColumn(
             _("Differs from the default in"),
             width=330,

@@ -15,14 +15,14 @@ import streamlit as st
 
 from core.config import RunConfig
 from playground import state
-from playground.differences import short
 from playground.draft import Draft, change_text
 from playground.forms import asked_for, gather
 from playground.i18n import _
 from playground.pick import title
-from playground.runs import store
+from playground.runs import states, store
 from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run, Status
+from playground.settings import words
 from playground.text import plain
 
 FACTORS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # offered learning rates, times the configured one
@@ -254,7 +254,7 @@ def learning_rate(run: Run, active: bool) -> None:
             set_to[run.id] = lr
 
     st.selectbox(
-        _("Learning rate"),
+        words.label("train.lr"),
         options,
         options.index(now),
         key=key,
@@ -315,7 +315,9 @@ def message(run: Run, status: Status, draft: Draft, active: bool) -> None:
 
 def changed_text(draft: Draft, active: bool) -> str:
     changes = draft.changes
-    listed = ", ".join(f"{short(name)} {change_text(old, new)}" for name, old, new in changes[:CHANGES_SHOWN])
+    listed = ", ".join(
+        f"{words.short(name)} {change_text(name, old, new)}" for name, old, new in changes[:CHANGES_SHOWN]
+    )
     if len(changes) > CHANGES_SHOWN:
         listed += " " + _("and {n} more").format(n=len(changes) - CHANGES_SHOWN)
     if active:
@@ -329,14 +331,4 @@ def state_text(run: Run, status: Status) -> str:
             "You see a sample run that came with the app. Press Train to train a model of your own, set up on the left."
         )
     reason = _(status.template).format(**status.values) if status.template else ""
-    sentences = {
-        "draft": _("Ready. Press Train."),
-        "queued": _("Waiting for a free place; it starts by itself."),
-        "running": _("Training. You may change the learning rate, pause, or look at the other pages meanwhile."),
-        "paused": _("Paused. Press Resume to go on, or Step for a single step."),
-        "finished": _("Finished. Change a setting and train again, or look inside on the other pages."),
-        "stopped": _("Stopped. Press Train for a new run with these settings."),
-        "failed": _("Training failed."),
-        "interrupted": _("Interrupted. Press Resume to go on exactly where it was."),
-    }
-    return f"{sentences[status.state]} {reason}".strip()
+    return f"{states.sentence(status.state)} {reason}".strip()

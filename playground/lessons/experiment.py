@@ -20,9 +20,10 @@ from playground import api, look, pick, state
 from playground.components import component
 from playground.i18n import _, language
 from playground.lessons import frame
-from playground.runs import changes, store
+from playground.runs import changes, states, store
 from playground.runs.launcher import launcher
 from playground.runs.store import Run
+from playground.settings import words
 
 FOLDER = Path(__file__).parents[1] / "samples" / "experiments"
 OWN_SEED = 4  # another one than those of the shipped results
@@ -116,7 +117,7 @@ def buttons(experiment: Experiment, runs: list[Run], key: str) -> None:
                 disabled=bool(alive),
             )
         seed = st.number_input(  # no bounds: the browser would keep a number outside them to itself
-            _("Seed"),
+            words.label("train.seed"),
             value=OWN_SEED,
             key=f"{key}.seed",
             width=110,
@@ -281,16 +282,7 @@ def texts() -> dict[str, Any]:
         "shipped": _("shipped"),
         "progress": _("step {step}"),
         "toggle": _("Click to hide or show this line"),
-        "states": {
-            "draft": _("Ready"),
-            "queued": _("Waiting for a free slot"),
-            "running": _("Training"),
-            "paused": _("Paused"),
-            "finished": _("Finished"),
-            "stopped": _("Stopped"),
-            "failed": _("Failed"),
-            "interrupted": _("Interrupted: can be resumed"),
-        },
+        "states": states.board_words(),
     }
 
 

@@ -17,6 +17,7 @@ from playground.lessons.flows import Example
 from playground.lessons.flows_shared import draw, example, names, number, obey, whole
 from playground.lessons.frame import LabContext, PanelView
 from playground.look import palette
+from playground.settings import words
 
 RATES = (0.0003, 0.001, 0.003, 0.01)
 SHOWN_ROWS, SHOWN_FEATURES = 40, 64  # of a large tensor
@@ -66,7 +67,7 @@ def training(ctx: LabContext, p: PanelView) -> None:
     with st.sidebar:
         lr = ctx.slide(
             "lr",
-            _("Learning rate"),
+            words.label("train.lr"),
             RATES,
             0.001,
             _(

@@ -21,6 +21,7 @@ from playground.lessons.heads import Example, Outcome, change, largest, outcome,
 from playground.lessons.heads_view import batch_of, example, figures, names, plain_outcome, said
 from playground.lessons.heads_view import show_strings as side_by_side
 from playground.look import HEADS, palette
+from playground.settings.words import short
 
 BEST = 6  # tokens listed for a cell of the lens
 BAR = 118  # height of the bars, in pixels
@@ -432,7 +433,7 @@ def sliders(ctx: LabContext, run: ModelConfig) -> ModelConfig:
         n = ctx.slide("n_layers", _("N, layers in each stack"), with_own(DEPTHS, run.n_layers), run.n_layers)
         d = ctx.slide("d_model", _("d, width of a token (d_model)"), widths, run.d_model)
         ff = ctx.slide("d_ff", _("d_ff, hidden width of feed-forward"), with_own(HIDDEN, run.d_ff), run.d_ff)
-        h = ctx.slide("n_heads", _("heads"), with_own(HEAD_COUNTS, run.n_heads), run.n_heads)
+        h = ctx.slide("n_heads", short("model.n_heads"), with_own(HEAD_COUNTS, run.n_heads), run.n_heads)
         own = {"n_layers": run.n_layers, "d_model": run.d_model, "d_ff": run.d_ff, "n_heads": run.n_heads}
         st.button(_("As this run"), on_click=preset, args=(own,))
     sizes = {"n_layers": n, "d_model": d, "d_ff": ff, "n_heads": h}

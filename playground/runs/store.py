@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from core.config import RunConfig
 from core.files import is_plain, open_plain
 from playground.i18n import N_, ours
-from playground.runs import bounds, log
+from playground.runs import bounds, log, states
 from playground.runs.bounds import Damaged
 from playground.runs.files import held, read_json, write_json
 
@@ -43,12 +43,10 @@ LARGEST_FACTS = bounds.LARGEST["run.json"]
 NAME, NOTES, TAG, TAGS = 80, 10_000, 40, 20  # longest name, note and tag of a label, in characters; most tags
 RUN_ID = re.compile(r"(?:\d{8}-\d{9}-[0-9a-f]{16}|sample-[a-z0-9-]{1,40})")
 TRASH = re.compile(rf"\.trash-({RUN_ID.pattern})-[0-9a-f]{{8}}")  # a deleted run, see trash.py
-STATES = ("draft", "queued", "running", "paused", "finished", "stopped", "failed", "interrupted")
+STATES, ACTIVE, ENDED = states.NAMES, states.ACTIVE, states.ENDED
 SERVER = re.compile("[0-9a-f]{16}")
 STEP_FILE = re.compile(r"(0|[1-9][0-9]{0,8})\.safetensors")
 PATTERN = re.compile(r"(encoder|decoder)\.([0-9]{1,3})\.(self|cross)")
-ACTIVE = ("queued", "running", "paused")
-ENDED = ("finished", "stopped", "failed", "interrupted")
 
 UNREADABLE = N_("Its run.json cannot be read.")
 PARTLY = N_("Damaged, and left out as far as it is: {files}.")

@@ -9,11 +9,12 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox
 
 from core.config import RunConfig
-from playground import estimate, forms
+from playground import estimate
 from playground.draft import Draft, preset_settings, settings
 from playground.presets import PRESETS
 from playground.runs import store
 from playground.runs.store import Status
+from playground.settings import words
 from tests.pages.conftest import Notes
 
 Open = Callable[..., AppTest]
@@ -135,8 +136,8 @@ def test_every_control_changes_its_setting_says_so_and_stands_in_the_url(app: Op
 
 def test_every_field_has_a_control() -> None:
     every = {f"{part}.{key}" for part in ("task", "model", "train") for key in settings(RunConfig())[part]}
-    assert every - set(forms.LABELS) == {"model.max_len", "task.pairs"}  # fitted to the task; uploaded
-    assert set(CHANGES) == set(forms.LABELS) - {"model.position_placement"}
+    assert every - set(words.IN_FORM) == {"model.max_len", "task.pairs"}  # fitted to the task; uploaded
+    assert set(CHANGES) == set(words.IN_FORM) - {"model.position_placement"}
 
 
 def test_placement_is_offered_where_it_applies(app: Open) -> None:

@@ -15,6 +15,7 @@ from core.messages import ConfigError
 from core.read import build, read
 from playground import __main__ as cli
 from playground.runs import store
+from playground.settings.words import options
 from tests.playground.small import (
     config,
     one_thread,
@@ -136,7 +137,7 @@ def test_a_bad_configuration_is_refused_with_the_sentences_of_the_form(
     with pytest.raises(ConfigError) as error:
         build(data)
     assert run_cli("train", *words.split()) == 2
-    said = [f"{cli.flags_of(problem.loc)[0]}: {problem.sentence}" for problem in error.value.problems]
+    said = [f"{options(problem.loc)[0]}: {problem.sentence}" for problem in error.value.problems]
     assert capsys.readouterr().err.splitlines() == said  # the option, which is what the person typed
     assert all(line.startswith("--") for line in said)
     assert not list(runs.iterdir())

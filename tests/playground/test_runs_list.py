@@ -16,6 +16,7 @@ from playground import differences, exports, runs_list
 from playground.history import history, line, side_by_side
 from playground.runs import changes, store
 from playground.runs.store import Run, Status
+from playground.settings import words
 
 
 def config(**data: Any) -> RunConfig:
@@ -42,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_field_has_a_short_name() -> None:
-    assert set(differences.SHORT) == set(differences.flat(RunConfig()))
+    assert set(words.SETTINGS) == set(differences.flat(RunConfig()))
 
 
 def test_differences_from_the_default() -> None:
@@ -62,7 +63,7 @@ def test_pairs_are_no_difference_and_are_only_counted() -> None:
     pairs = [[f"word{i}", f"mot{i}"] for i in range(12)]
     mine = config(task={"name": "pairs", "pairs": pairs})
     assert differences.from_default(mine) == {}
-    assert differences.shown(mine.task.pairs) == "12"
+    assert differences.shown("task.pairs", mine.task.pairs) == "12"
 
 
 def test_differences_between_runs() -> None:
@@ -220,7 +221,7 @@ def test_a_rate_set_by_hand_sets_a_run_apart(folder: Path) -> None:
         f"rate {base} → 0.001 at step 5 → 0.01 at step 7",
     ]
     found = differences.between([row.config for row in rows], [row.rates for row in rows])
-    assert list(map(differences.shown, found.pop("rate"))) == [
+    assert [differences.shown("rate", value) for value in found.pop("rate")] == [
         base, f"{base} → 0.001 at step 5", f"{base} → 0.001 at step 5", f"{base} → 0.001 at step 5 → 0.01 at step 7",
     ]  # fmt: skip
     assert not found

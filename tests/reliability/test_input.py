@@ -27,6 +27,7 @@ from playground.draft import URL_NAMES
 from playground.history import history, line, side_by_side
 from playground.runs import store, training
 from playground.runs.store import Status
+from playground.settings.words import options
 from playground.text import plain
 from tests.pages.conftest import Notes, app, folders, notes  # noqa: F401
 from tests.pages.looking import make_run
@@ -70,7 +71,7 @@ def words(data: dict[str, dict[str, Any]]) -> list[str]:
         word
         for part, values in data.items()
         for name, value in values.items()
-        for word in (cli.NAMES.get(f"{part}.{name}", (f"--{name.replace('_', '-')}",))[0], str(value))
+        for word in (options(f"{part}.{name}")[0], str(value))
     ]
 
 
@@ -92,7 +93,7 @@ def test_the_same_sentences_from_form_url_json_and_command_line(
         read(json.dumps(data))
     assert {problem.loc: problem.sentence for problem in refused.value.problems} == expected
     (tmp_path / "config.json").write_text(json.dumps(data))
-    by_option = {cli.flags_of(loc)[0]: sentence for loc, sentence in expected.items()}
+    by_option = {options(loc)[0]: sentence for loc, sentence in expected.items()}
     for arguments, said_so in ((["--config", str(tmp_path / "config.json")], expected), (words(data), by_option)):
         assert cli.main(["train", *arguments]) == 2
         lines = capsys.readouterr().err.splitlines()
