@@ -57,13 +57,11 @@ async def live(request: Request) -> Response:
     "seconds","probe","saved"}. `n` is the count to ask with next time; `restart`: forget what you hold. A client that
     passes `rewinds` back also gets a restart when a record it may hold has changed. `lang` translates the reason.
     """
-    run = store.find(request.path_params["id"])
-    try:
-        config = run.config if run is not None else None
-    except RunError:  # changed between the two looks
-        config = None
-    if run is None or config is None:
+    asked_for = request.path_params["id"]
+    found = _found(asked_for) if asked_for in _seen else await run_sync(_found, asked_for)
+    if found is None:
         return JSONResponse({"error": "unknown run"}, 404, NO_STORE)
+    run, config = found
     asked = request.query_params
     log_path = run.path / "metrics.jsonl"
     if size(log_path) > LARGE and run.id not in _seen:
@@ -100,6 +98,15 @@ async def live(request: Request) -> Response:
     picture = probe[1] if probe is not None and str(probe[0]) != asked.get("probe") else b"null"
     body = body[:-1] + b',"records":[' + b",".join(records) + b'],"probe":' + picture + b"}"
     return Response(body, headers=NO_STORE, media_type="application/json")
+
+
+def _found(run_id: object) -> tuple[Run, RunConfig] | None:
+    """A run that can be read. The first look at one may take a while."""
+    run = store.find(run_id)
+    try:
+        return (run, run.config) if run is not None else None
+    except RunError:  # changed between the two looks
+        return None
 
 
 def archive(request: Request) -> Response:

@@ -26,9 +26,12 @@ from streamlit.testing.v1 import AppTest
 
 from core.checkpoint import CheckpointError, load_weights
 from core.files import open_plain
+from core.messages import ConfigError
+from core.read import read as config_of
 from playground import __main__ as cli
-from playground import api, exports, pick, runs_list
+from playground import api, draft, exports, hosts, pick, runs_list
 from playground.i18n import _
+from playground.lessons import frame
 from playground.runs import archive, bounds, log, retention, store
 from playground.runs.store import Run, RunError, Status
 from tests.playground.pretended import Pretended
@@ -125,6 +128,75 @@ def test_every_field_of_every_file_with_forty_values_one_by_one(good: Run, show:
     show(f"{len(cases):,} bad files read one by one in {took:.0f} s; slowest {slowest:.2f} s; not named: {len(unsaid)}")
     assert not unsaid, unsaid
     assert slowest < 2.0
+
+
+def many_values(what: str) -> bytes:
+    """A run.json of many values, all of which are wrong."""
+    if what == "pairs of numbers":
+        facts = json.loads((Run(store.root() / trained(9).id).path / "run.json").read_text())
+        facts["config"]["task"]["pairs"] = [[1, 2]] * 150_000
+        return json.dumps(facts).encode()
+    return b'{"schema":1,"x":[' + b",".join([b"[]"] * 690_000) + b"]}"
+
+
+@pytest.mark.parametrize("what", ["pairs of numbers", "lists"])
+def test_many_wrong_values_are_counted_once_and_not_described(
+    good: Run, what: str, monkeypatch: pytest.MonkeyPatch, show: Any
+) -> None:
+    bad = [hostile.bad_run(good, "run.json", many_values(what).decode()) for _ in range(5)]
+    read, blocked = [], []
+    text = store._text
+    monkeypatch.setattr(store, "_text", lambda path: read.append(path.name) or text(path))
+
+    async def beside() -> None:
+        """What else the server does while somebody asks for such a run."""
+        asking = asyncio.create_task(
+            api.live(Request({"type": "http", "path_params": {"id": bad[0].id}, "query_string": b"", "headers": []}))
+        )
+        while not asking.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.001)
+            blocked.append(time.monotonic() - before)
+        assert (await asking).status_code == 404
+
+    start = time.process_time()
+    asyncio.run(beside())
+    for _time in range(3):
+        assert good.id in [run.id for run in store.list_runs()]
+        assert {run.id for run in bad} <= store.unreadable().keys()
+    took = time.process_time() - start
+    show(f"five run.json of {what}: {took:.2f} s; the server stood still for {max(blocked):.3f} s")
+    assert [read.count(run.id) for run in bad] == [1] * 5
+    assert took < 2.5
+    assert max(blocked) < 0.5
+    (bad[0].path / "run.json").write_bytes((good.path / "run.json").read_bytes())  # and once mended, it is there
+    assert store.find(bad[0].id) is not None
+    with pytest.raises(ConfigError) as caught:
+        config_of(json.dumps({"task": {"name": "pairs", "pairs": [[1, 2]] * 100_000}}))
+    assert len(caught.value.problems) == 1
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_tried_again(good: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    store._cache.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "open_plain", lambda path: (x for x in ()).throw(OSError("too many open files")))
+        assert store.find(good.id) is None
+    assert store.find(good.id) is not None
+
+
+def test_ids_have_the_digits_that_an_address_has(good: Run) -> None:
+    """Other scripts have digits, too, which no header and no address can carry."""
+    odd = good.id.replace("2", "\u0662").replace("0", "\uff10")
+    shutil.copytree(good.path, good.path.with_name(odd))
+    trash = f".trash-{odd}-01234567"
+    assert store.find(odd) is None
+    assert store.folder_of(odd) is None
+    assert not store.TRASH.fullmatch(trash)
+    assert odd not in store.unreadable()
+    assert [run.id for run in store.list_runs() if not run.is_sample] == [good.id]
+    for pattern in (hosts.HOST, draft.NUMBER):
+        assert not any(map(pattern.fullmatch, ("a:\u0662", "\u0662")))
+    assert not frame.GUESS.fullmatch("\u0662")
 
 
 # All at once, beside the runs of others
