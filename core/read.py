@@ -17,14 +17,14 @@ MAX_VALUES = 20_000  # commas and opening brackets outside of strings; 5,000 pai
 STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"?', re.DOTALL)  # one that does not end goes to the end: each byte is read once
 
 
-def crowded(text: str | bytes) -> bool:
-    """Has this JSON more values than any configuration? Counted before anything is made of it: a list of lists takes thirty
+def crowded(text: str | bytes, most: int = MAX_VALUES) -> bool:
+    """Has this JSON more values than `most`, by default more than any configuration? Counted before anything is made of it: a list of lists takes thirty
     times its text, and the validator describes each value that is wrong.
     """
-    if len(text) <= MAX_VALUES:
+    if len(text) <= most:
         return False
     rest = STRING.sub(b"", text.encode("utf-8", "replace") if isinstance(text, str) else text)
-    return sum(map(rest.count, (b",", b"[", b"{"))) > MAX_VALUES
+    return sum(map(rest.count, (b",", b"[", b"{"))) > most
 
 
 def _uncrowded(text: str | bytes) -> None:

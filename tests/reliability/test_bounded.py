@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from core.checkpoint import save_weights
 from core.model import Transformer
-from playground import api, exports, runs_list, runs_view
+from playground import api, exports, runs_list, runs_view, uploads
 from playground.runs import changes, log, store
 from playground.runs.store import Run, Status
 from playground.uploads import Uploads
@@ -363,6 +363,57 @@ def test_a_file_of_just_the_limit_gets_through() -> None:
         }
         asyncio.run(Uploads(app)(scope, nothing, nothing))
     assert [bool(headers) for headers in heard] == [True, False, True]
+
+
+def test_only_so_many_uploaded_bytes_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one visit and of all, with large files, small ones, and such as do not say how large they are."""
+    limit = runs_view.upload_limit() * 2**20
+    storage: dict[str, dict[str, Any]] = {}
+    manager = SimpleNamespace(file_storage=storage)
+    monkeypatch.setattr(uploads.Runtime, "exists", lambda: True)
+    monkeypatch.setattr(uploads.Runtime, "instance", lambda: SimpleNamespace(uploaded_file_mgr=manager))
+
+    async def upload(app: Uploads, visit: str, size: int | None) -> int:
+        told = []
+
+        async def streamlit(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.sleep(0.001)
+            files = storage.setdefault(visit, {})
+            files[str(len(files))] = SimpleNamespace(data=range(limit if size is None else size))
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        async def nothing() -> Any:
+            return {"type": "http.disconnect"}
+
+        one = Uploads(streamlit)
+        one.turns, one.coming = app.turns, app.coming
+        headers = [] if size is None else [(b"content-length", b"%d" % size)]
+        path = f"/_stcore/upload_file/{visit}/file"
+        await one({"type": "http", "method": "PUT", "path": path, "headers": headers}, nothing, send)
+        return int(told[0]["status"]) if told else 204
+
+    async def everything() -> None:
+        for size in (limit, 60 * 2**20, 2**21, None):
+            storage.clear()
+            app = Uploads(None)  # type: ignore[arg-type]
+            times = 4 * limit // (size or limit)
+            said = [await upload(app, "a", size) for _ in range(times)]
+            assert said == sorted(said)
+            assert {*said} == {204, 507}
+            assert sum(len(file.data) for file in storage["a"].values()) <= uploads.KEPT * limit
+            assert await upload(app, "b", size) == 204, "another is not kept from it"
+            assert not app.coming
+        storage.clear()
+        app = Uploads(None)  # type: ignore[arg-type]
+        said = [await upload(app, str(visit), limit) for visit in range(20)]
+        assert said == [204] * uploads.KEPT_IN_ALL + [507] * (20 - uploads.KEPT_IN_ALL)
+        storage.clear()
+        await asyncio.gather(*(upload(app, "a", 2**21) for _ in range(200)))
+        assert sum(len(file.data) for file in storage["a"].values()) <= uploads.KEPT * limit
+
+    asyncio.run(everything())
 
 
 def test_a_third_import_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
