@@ -96,9 +96,12 @@ def load_weights(path: Path, config: ModelConfig, longest_target: int = 0) -> Tr
     return model.eval()
 
 
-def check_weights(path: Path, config: ModelConfig) -> None:
-    """Are these the weights of such a model? As `load_weights`, without building the model. Raises CheckpointError."""
-    read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()))
+def check_weights(path: Path, config: ModelConfig) -> str | None:
+    """Are these the weights of such a model? As `load_weights`, without building the model. Returns the step that they say
+    they are of. Raises CheckpointError.
+    """
+    _, remarks = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()))
+    return remarks.get("step")
 
 
 def save_state(path: Path, state: TrainingState) -> None:

@@ -40,6 +40,9 @@ MESSAGES = {
 }
 
 
+MOST_PROBLEMS = 100  # that are told: who has more reads no further
+
+
 def wrong(kind: str, **values: int | float | str) -> PydanticCustomError:
     """The error to raise in a validator; `loc` in values names the field when the validator stands elsewhere."""
     return PydanticCustomError(kind, MESSAGES[kind], values)
@@ -67,9 +70,9 @@ class Problem(BaseModel):
 
 
 def problems(error: ValidationError) -> list[Problem]:
-    """All that is wrong, each at its field, in plain sentences."""
+    """What is wrong, each at its field, in plain sentences: all of it, up to MOST_PROBLEMS."""
     found = []
-    for e in error.errors():
+    for e in error.errors(include_url=False)[:MOST_PROBLEMS]:
         values = {k: v for k, v in e.get("ctx", {}).items() if isinstance(v, (int, float, str))}
         loc = values.pop("loc", None) or ".".join(str(part) for part in e["loc"])
         shown = repr(e["input"])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +13,32 @@ from core.messages import MESSAGES, ConfigError, Problem, problems
 
 MAX_JSON_BYTES = 1_500_000  # room for 5,000 pairs of words
 MAX_JSON_DEPTH = 6
+MAX_VALUES = 20_000  # commas and opening brackets outside of strings; 5,000 pairs have 15,000
+STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"?', re.DOTALL)  # one that does not end goes to the end: each byte is read once
+
+
+def crowded(text: str | bytes, most: int = MAX_VALUES) -> bool:
+    """Has this JSON more values than `most`, by default more than any configuration? Counted before anything is made of it: a list of lists takes thirty
+    times its text, and the validator describes each value that is wrong.
+    """
+    if len(text) <= most:
+        return False
+    rest = STRING.sub(b"", text.encode("utf-8", "replace") if isinstance(text, str) else text)
+    return sum(map(rest.count, (b",", b"[", b"{"))) > most
+
+
+def _uncrowded(text: str | bytes) -> None:
+    if crowded(text):
+        raise ConfigError([Problem(loc="", template=MESSAGES["too_long"], values={"max_length": MAX_VALUES})])
 
 
 def fit(data: dict[str, Any]) -> dict[str, Any]:
     """Set n_symbols and max_len of plain run data to what its task needs; leaves anything invalid for the validator."""
     try:
-        task = TaskConfig.model_validate_json(json.dumps(data.get("task", {})))
+        text = json.dumps(data.get("task", {}))
+        if crowded(text):
+            return data
+        task = TaskConfig.model_validate_json(text)
     except (ValidationError, ValueError, TypeError):
         return data
     model = dict(data.get("model", {}))
@@ -29,8 +50,10 @@ def fit(data: dict[str, Any]) -> dict[str, Any]:
 
 def build(data: Mapping[str, Any]) -> RunConfig:
     """Plain data -> RunConfig. Raises ConfigError with all problems at once."""
+    text = json.dumps(data)
+    _uncrowded(text)
     try:
-        return RunConfig.model_validate_json(json.dumps(data))
+        return RunConfig.model_validate_json(text)
     except ValidationError as error:
         raise ConfigError(problems(error)) from None
     except ValueError:
@@ -51,6 +74,7 @@ def read(text: str | bytes) -> RunConfig:
                 )
             ]
         )
+    _uncrowded(raw)
     depth = deepest = 0
     quoted = escaped = False
     for char in raw.decode("utf-8", "replace"):

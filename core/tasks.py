@@ -259,7 +259,7 @@ class Data:
             return ""
         if self.pairs is not None:
             return next((target for source, target in self.run.task.pairs if source == text), "")
-        if self.run.task.name == "add" and not re.fullmatch(r"\d{1,17}\+\d{1,17}", text):
+        if self.run.task.name == "add" and not re.fullmatch(r"[0-9]{1,17}\+[0-9]{1,17}", text):
             return ""
         return self.vocab.decode(self.answers(torch.tensor([ids]))[0])
 

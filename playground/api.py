@@ -7,6 +7,7 @@ cheap with thirty viewers: records and probe are passed on as the bytes that sta
 import csv
 import io
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,10 +17,10 @@ from time import monotonic
 from typing import Any
 
 from anyio.to_thread import run_sync
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from core.config import RunConfig
 from playground.i18n import match, translations
@@ -57,13 +58,11 @@ async def live(request: Request) -> Response:
     "seconds","probe","saved"}. `n` is the count to ask with next time; `restart`: forget what you hold. A client that
     passes `rewinds` back also gets a restart when a record it may hold has changed. `lang` translates the reason.
     """
-    run = store.find(request.path_params["id"])
-    try:
-        config = run.config if run is not None else None
-    except RunError:  # changed between the two looks
-        config = None
-    if run is None or config is None:
+    asked_for = request.path_params["id"]
+    found = _found(asked_for) if asked_for in _seen else await run_sync(_found, asked_for)
+    if found is None:
         return JSONResponse({"error": "unknown run"}, 404, NO_STORE)
+    run, config = found
     asked = request.query_params
     log_path = run.path / "metrics.jsonl"
     if size(log_path) > LARGE and run.id not in _seen:
@@ -77,7 +76,7 @@ async def live(request: Request) -> Response:
     restart = n > len(log.lines) or changed
     n, records = log.since(0 if restart else n, MOST)
     status = _status(run)
-    many = size(run.path / "probe.json") > LARGE // 4
+    many = size(run.path / "probe.json") > LARGE // 16  # checking these takes 4 ms
     probe = await run_sync(_probe, run, config) if many else _probe(run, config)
     crew = launcher()
     answer = {
@@ -102,19 +101,32 @@ async def live(request: Request) -> Response:
     return Response(body, headers=NO_STORE, media_type="application/json")
 
 
+def _found(run_id: object) -> tuple[Run, RunConfig] | None:
+    """A run that can be read. The first look at one may take a while."""
+    run = store.find(run_id)
+    try:
+        return (run, run.config) if run is not None else None
+    except RunError:  # changed between the two looks
+        return None
+
+
 def archive(request: Request) -> Response:
     """The run folder as a zip."""
     run = store.find(request.path_params["id"])
     if run is None:
         return JSONResponse({"error": "unknown run"}, 404, NO_STORE)
-    path = export(run)
-    return FileResponse(
-        path,
-        filename=f"run-{run.id}.zip",
-        headers=NO_STORE,
-        media_type="application/zip",
-        background=BackgroundTask(path.unlink, missing_ok=True),
-    )
+    return _Passing(export(run), filename=f"run-{run.id}.zip", headers=NO_STORE, media_type="application/zip")
+
+
+class _Passing(FileResponse):
+    """A file made for this answer, removed after it, whatever the answer became: of a range that nobody can give, too."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with suppress(OSError):
+                os.unlink(self.path)
 
 
 def weights(request: Request) -> Response:

@@ -28,7 +28,7 @@ URL_NAMES = {
     for name in RunConfig.model_fields[part].annotation.model_fields  # type: ignore[union-attr]
     if (part, name) not in (("model", "max_len"), ("task", "pairs"))
 }
-NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,12})?(e-?\d{1,3})?")
+NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,12})?(e-?[0-9]{1,3})?")
 
 
 @dataclass

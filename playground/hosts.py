@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable
 
 HERE = frozenset({"localhost", "127.0.0.1", "::1"})
-HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:\d{1,5})?")
+HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:[0-9]{1,5})?")
 
 
 def hostname(host: str) -> str | None:

@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 1e-4  # a larger difference to the independent route is shown in red
 DEPTHS = ("idea", "maths", "code")
 SHORT = 24  # lines of source that are shown whole
-GUESS = re.compile(r"[\w.]{1,60}")  # the name of a question, or of an answer, as the browser kept it
+GUESS = re.compile(r"[A-Za-z0-9_.]{1,60}")  # the name of a question, or of an answer, as the browser kept it
 MOST_GUESSES = 20
 
 

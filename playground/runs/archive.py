@@ -240,9 +240,12 @@ def _import(file: IO[bytes], owner: str, limited: bool) -> Run:
                 (making / name).write_text(json.dumps(data), encoding="utf-8")
             made = Run(making)
             for step in made.saved_steps():
-                check_weights(made.weights_path(step), config.model)
+                said = check_weights(made.weights_path(step), config.model)
+                if step > config.train.steps or said not in (None, str(step)):
+                    raise RunError(DAMAGED, file=f"weights/{step}.safetensors")
             for step in made.resumable_steps():
-                load_state(made.state_path(step), config)
+                if load_state(made.state_path(step), config).step != step:
+                    raise RunError(DAMAGED, file=f"optimizer/{step}.safetensors")
         facts = {
             "schema": store.SCHEMA,
             "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -295,6 +298,9 @@ def _members(zipped: zipfile.ZipFile, limited: bool) -> dict[str, zipfile.ZipInf
         raise RunError(TOO_LARGE, limit=MOST_HISTORY // 2**20, files=MOST_FILES)
     if "run.json" not in members:
         raise RunError(NOT_A_RUN)
+    for name in [name for name in members if name.startswith("optimizer/")]:
+        if name.replace("optimizer", "weights") not in members:  # nobody goes on from that
+            del members[name]
     need = sum(info.file_size for info in members.values())
     store.root().mkdir(parents=True, exist_ok=True)
     free = max(0, shutil.disk_usage(store.root()).free - SPARE)

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from core.files import open_plain
+from core.read import crowded
 
 # Bytes of each file of a run folder, at most. metrics.jsonl: a million records. run.json: 5,000 pairs of words fit.
+# probe.json: 60,000 weights of attention take 0.5 MB at most.
 LARGEST = {
     "run.json": 2 * 2**20,
     "status.json": 2**16,
     "label.json": 2**18,
-    "probe.json": 16 * 2**20,
+    "probe.json": 2 * 2**20,
     "metrics.jsonl": 192 * 2**20,
 }
+VALUES = 150_000  # in a small file, at most: those 60,000, each in a list of its own, and their tokens
 REQUEST = 100  # bytes of a request in control/
 DIGITS = 20  # of a whole number in a small file; a 64-bit one has 20
 YEARS = range(2000, 2101)  # the calendar's ends overflow in other time zones
@@ -58,7 +61,9 @@ def read_object(path: Path, name: str = "") -> dict[str, Any]:
 
 
 def parse(data: bytes | str) -> dict[str, Any]:
-    """A JSON object. What is no JSON, a number with too many digits, NaN, and nesting without end raise Damaged."""
+    """A JSON object. More than VALUES in it, what is no JSON, a number with too many digits, NaN, and nesting without end raise Damaged."""
+    if crowded(data, VALUES):
+        raise Damaged
     try:
         found = json.loads(data, parse_int=_int, parse_float=_float, parse_constant=_refuse)
     except (ValueError, RecursionError, MemoryError):

@@ -2,18 +2,21 @@
 
 import json
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
 from core.files import open_plain
+from playground.runs.bounds import LARGEST
+from playground.runs.log import LONGEST_EVENT, MOST_EVENTS, MOST_ODD
 
 MARK = b'"event"'  # stands in the lines of the log that are no records
-LONGEST = 500  # bytes of such a line; a longer one is not ours
-MOST = 1000  # changes of one run
+OURS = (b'"event":"lr"', b'"event": "lr"')  # as training writes them, now and before
 MOST_STEPS, MOST_RATE = 10**9, 1e6
 CHUNK = 1 << 20
+ENDLESS = MOST_ODD // 8  # odd lines that a block without an end of line counts as: after eight such this is no log
 KEPT = 20_000  # logs that are remembered
 
 Changes = tuple[tuple[int, float], ...]  # (step, learning rate), in the order of steps
@@ -23,9 +26,11 @@ Changes = tuple[tuple[int, float], ...]  # (step, learning rate), in the order o
 class _Seen:
     """How far a log was read, and what was found up to there."""
 
-    inode: int = -1
+    inode: int
     offset: int = 0
+    odd: int = 0  # lines that are no records; after MOST_ODD nothing more is read
     found: list[tuple[int, float]] = field(default_factory=list)
+    lock: Lock = field(default_factory=Lock)
 
 
 _seen: dict[Path, _Seen] = {}
@@ -36,17 +41,20 @@ def rates(path: Path) -> Changes:
     """The learning rates that were set by hand, from `metrics.jsonl`. Empty where it cannot be read.
 
     What is appended is read once: a list may ask for every run that it shows. A later line overrules what lies
-    at its step or after it: the run was resumed before that.
+    at its step or after it: the run was resumed before that. Who asks for one log waits for no reader of another.
     """
     try:
-        now = os.stat(path)
+        now = os.lstat(path)
+        if not stat.S_ISREG(now.st_mode):
+            return ()
         with _lock:
             known = _seen.get(path)
             if known is None or known.inode != now.st_ino or now.st_size < known.offset:
                 if len(_seen) > KEPT:
                     _seen.clear()
                 known = _seen[path] = _Seen(now.st_ino)
-            if now.st_size > known.offset:
+        with known.lock:
+            if now.st_size > known.offset and known.offset < LARGEST["metrics.jsonl"] and known.odd <= MOST_ODD:
                 with open_plain(path) as file:
                     _read(file, known)
             return tuple(known.found)
@@ -57,19 +65,21 @@ def rates(path: Path) -> Changes:
 def _read(file: BinaryIO, known: _Seen) -> None:
     file.seek(known.offset)
     rest = b""
-    while block := file.read(CHUNK):
+    while known.offset < LARGEST["metrics.jsonl"] and known.odd <= MOST_ODD and (block := file.read(CHUNK)):
         data = rest + block
         end = data.rfind(b"\n") + 1  # the rest is a line that is still being written, or goes on in the next block
         at = data.find(MARK, 0, end)
-        while at >= 0:
+        while at >= 0 and known.odd <= MOST_ODD:
+            known.odd += 1
             begin, stop = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
-            if stop - begin <= LONGEST:
+            if stop - begin <= LONGEST_EVENT and data.startswith(OURS, at):
                 _take(data[begin:stop], known.found)
             at = data.find(MARK, stop, end)
         known.offset += end
         rest = data[end:]
         if len(rest) > CHUNK:  # no line of ours is that long
             known.offset += len(rest)
+            known.odd += ENDLESS
             rest = b""
 
 
@@ -87,5 +97,5 @@ def _take(line: bytes, found: list[tuple[int, float]]) -> None:
         return
     while found and found[-1][0] >= step:
         found.pop()
-    if len(found) < MOST:
+    if len(found) < MOST_EVENTS:
         found.append((step, float(lr)))

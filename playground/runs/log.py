@@ -31,12 +31,15 @@ RANGES = {
 LIMITS, NUMBER, REQUIRED = tuple(RANGES.values()), (float, int), frozenset(KEYS[:5])
 KEPT = 64  # logs that stay in memory
 MOST = 20_000  # records of a log that are kept to be drawn; of a longer one every 2nd, 4th, 8th, …
-MOST_EVENTS = 10_000
-MOST_DAMAGED = 100_000  # lines; what holds more of them is no log
+MOST_EVENTS = 1_000  # that are kept
+MOST_ODD = 100_000  # lines that are damaged, events, or written by others; what holds more of them is no log
 UNTESTED = b'"exact_match":null'
 BLOCK = 2**20  # bytes read at a time
 LONGEST = 2**14  # bytes of a line; a record takes 160
+LONGEST_RECORD = 300  # bytes of a record that is kept as it stands; a longer one is written anew
+LONGEST_EVENT = 500  # bytes of a line that is no record; a longer one is not ours
 USUAL = 150  # bytes of a record, to guess how many a file holds
+MOST_TRIED = 1_000  # damaged lines there
 TAIL = 2**14  # bytes first read from the end for the last exact match; they hold about 90 records
 
 
@@ -60,6 +63,7 @@ class Log:
         self.steps: list[int] = []
         self.events: list[dict[str, Any]] = []
         self.damaged = 0
+        self._odd = 0
         self.every, self._tests_every = 1, 1
         self._count = self._tests = 0  # records and tests that were seen, kept or not
         self._newest, self._before = b"", -1  # the last good line, and its step
@@ -81,7 +85,7 @@ class Log:
                         while stat.st_size > MOST * USUAL * self.every:
                             self.every *= 2
                     file.seek(self._offset)
-                    most = LARGEST["metrics.jsonl"] if self.damaged <= MOST_DAMAGED else 0
+                    most = LARGEST["metrics.jsonl"] if self._odd <= MOST_ODD else 0
                     while self._offset < most and (data := file.read(BLOCK)):
                         if not self._take(data, file.tell() >= stat.st_size):
                             break
@@ -114,9 +118,11 @@ class Log:
             for line in lines:
                 if line and not line.isspace():
                     self._add(line)
+                    if self._odd > MOST_ODD:
+                        break
         else:
             self._sift(lines, last)
-        return self.damaged <= MOST_DAMAGED
+        return self._odd <= MOST_ODD
 
     def _sift(self, lines: list[bytes], last: bool) -> None:
         """Of a long log most lines are passed over and never parsed; tests, events and whatever else stands there are read."""
@@ -132,11 +138,14 @@ class Log:
         for i in sorted(chosen):
             if lines[i] and not lines[i].isspace():
                 self._add(lines[i])
+                if self._odd > MOST_ODD:
+                    return
         if last and lines and len(lines) - 1 not in chosen:
             self._add(lines[-1], keep=False)
 
     def _add(self, line: bytes, keep: bool = True) -> None:
         found, whole = _read(line)
+        self._odd += _is_odd(line, found)
         if found is None:
             self.damaged += 1
             return
@@ -228,6 +237,11 @@ def _refuse(name: str) -> float:
     raise ValueError(name)
 
 
+def _is_odd(line: bytes, found: dict[str, Any] | None) -> bool:
+    """Not a record as training writes it: of these a log has few."""
+    return found is None or "event" in found or not line.startswith(b'{"step":')
+
+
 DECODER = json.JSONDecoder(parse_constant=_refuse)  # making one for each line costs as much as the line
 
 
@@ -246,11 +260,11 @@ def _read(line: bytes) -> tuple[dict[str, Any] | None, bool]:
         if not isinstance(found, dict):
             return None, False
         if "event" in found:
-            usable = isinstance(found["event"], str) and len(found) <= 50
+            usable = isinstance(found["event"], str) and len(line) <= LONGEST_EVENT
             return (found if usable and all(map(scalar, (*found, *found.values()))) else None), False
         if not found.keys() >= REQUIRED:
             return None, False
-        whole = tuple(found) == KEYS
+        whole = tuple(found) == KEYS and len(line) <= LONGEST_RECORD
         if not whole:
             found = {key: found.get(key) for key in KEYS}
         if type(found["step"]) is not int:
@@ -273,13 +287,18 @@ def each(path: Path) -> Iterator[dict[str, Any]]:
     rates: list[tuple[int, int]] = []  # how many records came before a person set the learning rate, and at which step
     if not is_plain(path):  # none yet, or no run's file
         return
+    odd = 0
     with open_plain(path) as file:
         for place, line in _lines(file):
             if match := BEGINNING.match(line):
                 step = int(match[1])
+            elif odd > MOST_ODD:
+                break
             elif (found := record(line)) is not None and "event" not in found:
                 step = found["step"]
+                odd += _is_odd(line, found)
             else:
+                odd += 1
                 if found is not None and found["event"] == "lr" and type(found.get("step")) is int:
                     rates.append((len(steps), found["step"]))
                 continue
@@ -318,16 +337,16 @@ def _lines(file: Any) -> Iterator[tuple[int, bytes]]:
     while place < most and (line := file.readline(LONGEST + 1)):
         start, place = place, place + len(line)
         if not line.endswith(b"\n"):
-            while (rest := file.readline(BLOCK)) and not rest.endswith(b"\n"):
+            rest = line
+            while place < most and not rest.endswith(b"\n") and (rest := file.readline(BLOCK)):
                 place += len(rest)
-            place += len(rest)
             continue
         yield start, line.strip()
 
 
 def last_exact_match(path: Path) -> float | None:
     """The newest exact match in a metrics file, from its end: the file itself may hold a million lines."""
-    size = TAIL
+    size, tried = TAIL, 0
     try:
         with open_plain(path) as file:
             length = file.seek(0, os.SEEK_END)
@@ -336,8 +355,11 @@ def last_exact_match(path: Path) -> float | None:
                 for line in reversed(file.read(size).split(b"\n")):
                     if b'"exact_match":' in line and b'"exact_match":null' not in line and line.endswith(b"}"):
                         found = record(line)  # None for a damaged line, or one that the window cuts
+                        tried += 1
                         if found is not None and found.get("exact_match") is not None:
                             return min(1.0, float(found["exact_match"]))
+                        if tried > MOST_TRIED:
+                            return None
                 if size >= min(length, TAIL * 256):
                     return None
                 size *= 16

@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.config import RunConfig
 from core.files import is_plain, open_plain
+from core.read import crowded
 from playground.i18n import N_, ours
 from playground.runs import bounds, log, states
 from playground.runs.bounds import Damaged
@@ -40,8 +41,11 @@ SCHEMA = 1
 # How run.json of format n becomes one of n + 1. In memory: what stands on the disk stays. There is one format so far.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 LARGEST_FACTS = bounds.LARGEST["run.json"]
+USUAL_FACTS = (
+    2**14
+)  # bytes of run.json where the task has no pairs, and more: of a larger one the values are counted first
 NAME, NOTES, TAG, TAGS = 80, 10_000, 40, 20  # longest name, note and tag of a label, in characters; most tags
-RUN_ID = re.compile(r"(?:\d{8}-\d{9}-[0-9a-f]{16}|sample-[a-z0-9-]{1,40})")
+RUN_ID = re.compile(r"(?:[0-9]{8}-[0-9]{9}-[0-9a-f]{16}|sample-[a-z0-9-]{1,40})")
 TRASH = re.compile(rf"\.trash-({RUN_ID.pattern})-[0-9a-f]{{8}}")  # a deleted run, see trash.py
 STATES, ACTIVE, ENDED = states.NAMES, states.ACTIVE, states.ENDED
 SERVER = re.compile("[0-9a-f]{16}")
@@ -542,7 +546,15 @@ class _Facts(NamedTuple):
     owner: str
 
 
-_cache: dict[str, _Facts] = {}  # oldest first, by folder, as text: Paths would double what is kept
+class _Verdict(NamedTuple):
+    """Why it cannot be read: found once, told as long as the file stays the same."""
+
+    signature: int
+    template: str
+    values: dict[str, Any]
+
+
+_cache: dict[str, _Facts | _Verdict] = {}  # oldest first, by folder, as text: Paths would double what is kept
 _cache_lock = Lock()
 _KEPT = 12_000
 
@@ -557,38 +569,53 @@ def _facts(path: Path) -> _Facts:
     key = str(path)
     with _cache_lock:
         known = _cache.get(key)
-    if known is not None and known.signature == signature:
-        return known
-    file = _read(path)
-    facts = _Facts(signature, bounds.moment(file.created), file.owner)
-    with _cache_lock:
-        _cache[key] = facts
-        while len(_cache) > _KEPT:
-            del _cache[next(iter(_cache))]
-    return facts
+    if known is None or known.signature != signature:
+        text = _text(path)
+        try:
+            file = _parsed(text)
+            known = _Facts(signature, bounds.moment(file.created), file.owner)
+        except RunError as error:
+            known = _Verdict(signature, error.template, error.values)
+        with _cache_lock:
+            _cache[key] = known
+            while len(_cache) > _KEPT:
+                del _cache[next(iter(_cache))]
+    if isinstance(known, _Verdict):
+        raise RunError(known.template, **known.values)
+    return known
 
 
 @lru_cache(maxsize=200)
 def _config(path: Path, signature: int) -> RunConfig:
     """The configs in use. Checking ten thousand takes 0.1 s, keeping them 0.4 s and most of the memory."""
-    return _read(path).config
+    return _parsed(_text(path)).config
 
 
-def _read(path: Path) -> _File:
-    """Raises RunError."""
+def _text(path: Path) -> bytes:
+    """Raises RunError where it cannot be read now: it may be another time."""
     try:
         with open_plain(f"{path}/run.json") as opened:
-            text = opened.read(LARGEST_FACTS + 1)
+            return opened.read(LARGEST_FACTS + 1)
     except OSError:
         raise RunError(UNREADABLE) from None
+
+
+def _parsed(text: bytes) -> _File:
+    """Raises RunError for what no run.json says."""
     if len(text) > LARGEST_FACTS:
+        raise RunError(UNREADABLE)
+    if crowded(text):
         raise RunError(UNREADABLE)
     try:
         return _checked(text)
     except ValueError:  # pydantic's ValidationError is one
         pass
     try:
-        return _checked(json.dumps(current(bounds.parse(text))))
+        facts = bounds.parse(text)
+        moved = current(facts)
+        if moved is facts:  # of this format: that was checked
+            raise Damaged
+        return _checked(json.dumps(moved))
     except RunError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from streamlit.testing.v1 import AppTest
 
 from core.checkpoint import save_weights
 from core.model import Transformer
-from playground import api, exports, runs_list, runs_view
-from playground.runs import log, store
+from playground import api, exports, runs_list, runs_view, uploads
+from playground.runs import changes, log, store
 from playground.runs.store import Run, Status
 from playground.uploads import Uploads
 from tests.playground.small import config, trained
@@ -131,6 +133,79 @@ def test_a_log_that_is_none_is_given_up(tmp_path: Path, show: Callable[[str], No
         assert seconds < 2.0
 
 
+EVERY_LINE = {  # of a log of 190 MB that training has not written
+    "a hole of a terabyte": b"",
+    "events of no name": b'{"event":1}\n',
+    "events of a name": b'{"event":"x"}\n',
+    "rates": b'{"event":"lr","step":1,"lr":1}\n',
+    "records of others": b'{"loss":1,"step":1,"lr":1,"grad_norm":1,"tokens_per_s":1,"exact_match":1}\n',
+    "tests": b'{"exact_match":}\n',
+    "nothing": b"\n",
+}
+
+
+@pytest.mark.parametrize("what", EVERY_LINE)
+def test_no_reader_of_a_log_reads_without_end(tmp_path: Path, what: str, show: Callable[[str], None]) -> None:
+    path, line = tmp_path / "metrics.jsonl", EVERY_LINE[what]
+    with path.open("wb") as file:
+        if line:
+            block = line * (2**20 // len(line))
+            file.writelines(block for _ in range(190))
+        else:
+            file.truncate(2**40)
+    took = {
+        "the log": best(lambda: log.Log(path).update(), 1),
+        "the rates": best(lambda: changes.rates(path), 1),
+        "every record": best(lambda: list(log.each(path)), 1),
+        "the last test": best(lambda: log.last_exact_match(path), 1),
+    }
+    show(f"190 MB of {what}: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items()))
+    assert max(took.values()) < 2.5, took
+    assert best(lambda: changes.rates(path), 1) < 0.01
+
+
+def test_who_reads_a_log_waits_for_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, quick = tmp_path / "slow", tmp_path / "quick"
+    for path in (slow, quick):
+        path.write_bytes(b'{"event":"lr","step":1,"lr":1}\n')
+    begun, go = threading.Event(), threading.Event()
+    read = changes._read
+
+    def waiting(file: Any, known: Any) -> None:
+        if file.name == str(slow) or known.inode == slow.stat().st_ino:
+            begun.set()
+            assert go.wait(10)
+        read(file, known)
+
+    monkeypatch.setattr(changes, "_read", waiting)
+    reader = threading.Thread(target=changes.rates, args=(slow,))
+    reader.start()
+    assert begun.wait(10)
+    try:
+        assert changes.rates(quick) == ((1, 1.0),)
+    finally:
+        go.set()
+        reader.join()
+
+
+def test_a_log_of_long_lines_is_kept_short() -> None:
+    """Neither an event nor a record takes more memory, or more of an answer, than one that training writes."""
+    run = trained(9)
+    numbers = ",".join(f'"{key}":0.{"0" * 2000}1' for key in log.KEYS[1:])
+    with (run.path / "metrics.jsonl").open("ab") as file:
+        for step in range(10, 2000):
+            file.write(b'{"event":"x",' + b",".join(b'"%d":"%s"' % (n, b"x" * 900) for n in range(15)) + b"}\n")
+            file.write(b'{"event":"y","text":"%s"}\n' % (b"x" * 460))
+            file.write(b'{"step":%d,%s}\n' % (step, numbers.encode()))
+    found = run.log()
+    assert (found.damaged, found.last()["step"]) == (1990, 1999)
+    assert len(found.events) <= log.MOST_EVENTS == 1000
+    assert max(map(len, found.lines)) <= log.LONGEST_RECORD
+    assert max(len(json.dumps(event)) for event in found.events) < 600
+    scope = {"type": "http", "path_params": {"id": run.id}, "query_string": b"n=0", "headers": []}
+    assert len(asyncio.run(api.live(Request(scope))).body) < 2**20
+
+
 def test_pages_of_a_million_steps(long_run: Run, show: Callable[[str], None]) -> None:
     """In seconds of this process: the first visit, with the log not yet read."""
     for name, bar in (("train", 2.0), ("runs", 2.0)):
@@ -148,7 +223,6 @@ def test_pages_of_a_million_steps(long_run: Run, show: Callable[[str], None]) ->
         show(f"the page {name} of a run of {RECORDS:,} steps: {took:.2f} s")
         assert took < bar
     scope = {"type": "http", "path_params": {"id": long_run.id}, "query_string": b"n=0", "headers": []}
-    from starlette.requests import Request
 
     body = bytes(asyncio.run(api.live(Request(scope))).body)
     assert len(body) < 8 * 2**20
@@ -289,6 +363,57 @@ def test_a_file_of_just_the_limit_gets_through() -> None:
         }
         asyncio.run(Uploads(app)(scope, nothing, nothing))
     assert [bool(headers) for headers in heard] == [True, False, True]
+
+
+def test_only_so_many_uploaded_bytes_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one visit and of all, with large files, small ones, and such as do not say how large they are."""
+    limit = runs_view.upload_limit() * 2**20
+    storage: dict[str, dict[str, Any]] = {}
+    manager = SimpleNamespace(file_storage=storage)
+    monkeypatch.setattr(uploads.Runtime, "exists", lambda: True)
+    monkeypatch.setattr(uploads.Runtime, "instance", lambda: SimpleNamespace(uploaded_file_mgr=manager))
+
+    async def upload(app: Uploads, visit: str, size: int | None) -> int:
+        told = []
+
+        async def streamlit(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.sleep(0.001)
+            files = storage.setdefault(visit, {})
+            files[str(len(files))] = SimpleNamespace(data=range(limit if size is None else size))
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        async def nothing() -> Any:
+            return {"type": "http.disconnect"}
+
+        one = Uploads(streamlit)
+        one.turns, one.coming = app.turns, app.coming
+        headers = [] if size is None else [(b"content-length", b"%d" % size)]
+        path = f"/_stcore/upload_file/{visit}/file"
+        await one({"type": "http", "method": "PUT", "path": path, "headers": headers}, nothing, send)
+        return int(told[0]["status"]) if told else 204
+
+    async def everything() -> None:
+        for size in (limit, 60 * 2**20, 2**21, None):
+            storage.clear()
+            app = Uploads(None)  # type: ignore[arg-type]
+            times = 4 * limit // (size or limit)
+            said = [await upload(app, "a", size) for _ in range(times)]
+            assert said == sorted(said)
+            assert {*said} == {204, 507}
+            assert sum(len(file.data) for file in storage["a"].values()) <= uploads.KEPT * limit
+            assert await upload(app, "b", size) == 204, "another is not kept from it"
+            assert not app.coming
+        storage.clear()
+        app = Uploads(None)  # type: ignore[arg-type]
+        said = [await upload(app, str(visit), limit) for visit in range(20)]
+        assert said == [204] * uploads.KEPT_IN_ALL + [507] * (20 - uploads.KEPT_IN_ALL)
+        storage.clear()
+        await asyncio.gather(*(upload(app, "a", 2**21) for _ in range(200)))
+        assert sum(len(file.data) for file in storage["a"].values()) <= uploads.KEPT * limit
+
+    asyncio.run(everything())
 
 
 def test_a_third_import_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,12 +24,16 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from streamlit.testing.v1 import AppTest
 
-from core.checkpoint import CheckpointError, load_weights
+from core.checkpoint import CheckpointError, load_state, load_weights, save_state, save_weights
 from core.files import open_plain
+from core.messages import ConfigError
+from core.read import read as config_of
 from playground import __main__ as cli
-from playground import api, exports, pick, runs_list
+from playground import api, draft, exports, hosts, pick, runs_list
 from playground.i18n import _
+from playground.lessons import frame
 from playground.runs import archive, bounds, log, retention, store
+from playground.runs.probe import CELLS
 from playground.runs.store import Run, RunError, Status
 from tests.playground.pretended import Pretended
 from tests.playground.small import trained
@@ -125,6 +129,175 @@ def test_every_field_of_every_file_with_forty_values_one_by_one(good: Run, show:
     show(f"{len(cases):,} bad files read one by one in {took:.0f} s; slowest {slowest:.2f} s; not named: {len(unsaid)}")
     assert not unsaid, unsaid
     assert slowest < 2.0
+
+
+def many_values(what: str) -> bytes:
+    """A run.json of many values, all of which are wrong."""
+    if what == "pairs of numbers":
+        facts = json.loads((Run(store.root() / trained(9).id).path / "run.json").read_text())
+        facts["config"]["task"]["pairs"] = [[1, 2]] * 150_000
+        return json.dumps(facts).encode()
+    return b'{"schema":1,"x":[' + b",".join([b"[]"] * 690_000) + b"]}"
+
+
+@pytest.mark.parametrize("what", ["pairs of numbers", "lists"])
+def test_many_wrong_values_are_counted_once_and_not_described(
+    good: Run, what: str, monkeypatch: pytest.MonkeyPatch, show: Any
+) -> None:
+    bad = [hostile.bad_run(good, "run.json", many_values(what).decode()) for _ in range(5)]
+    read, blocked = [], []
+    text = store._text
+    monkeypatch.setattr(store, "_text", lambda path: read.append(path.name) or text(path))
+
+    async def beside() -> None:
+        """What else the server does while somebody asks for such a run."""
+        asking = asyncio.create_task(
+            api.live(Request({"type": "http", "path_params": {"id": bad[0].id}, "query_string": b"", "headers": []}))
+        )
+        while not asking.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.001)
+            blocked.append(time.monotonic() - before)
+        assert (await asking).status_code == 404
+
+    start = time.process_time()
+    asyncio.run(beside())
+    for _time in range(3):
+        assert good.id in [run.id for run in store.list_runs()]
+        assert {run.id for run in bad} <= store.unreadable().keys()
+    took = time.process_time() - start
+    show(f"five run.json of {what}: {took:.2f} s; the server stood still for {max(blocked):.3f} s")
+    assert [read.count(run.id) for run in bad] == [1] * 5
+    assert took < 2.5
+    assert max(blocked) < 0.5
+    (bad[0].path / "run.json").write_bytes((good.path / "run.json").read_bytes())  # and once mended, it is there
+    assert store.find(bad[0].id) is not None
+    with pytest.raises(ConfigError) as caught:
+        config_of(json.dumps({"task": {"name": "pairs", "pairs": [[1, 2]] * 100_000}}))
+    assert len(caught.value.problems) == 1
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_tried_again(good: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    store._cache.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "open_plain", lambda path: (x for x in ()).throw(OSError("too many open files")))
+        assert store.find(good.id) is None
+    assert store.find(good.id) is not None
+
+
+def test_ids_have_the_digits_that_an_address_has(good: Run) -> None:
+    """Other scripts have digits, too, which no header and no address can carry."""
+    odd = good.id.replace("2", "\u0662").replace("0", "\uff10")
+    shutil.copytree(good.path, good.path.with_name(odd))
+    trash = f".trash-{odd}-01234567"
+    assert store.find(odd) is None
+    assert store.folder_of(odd) is None
+    assert not store.TRASH.fullmatch(trash)
+    assert odd not in store.unreadable()
+    assert [run.id for run in store.list_runs() if not run.is_sample] == [good.id]
+    for pattern in (hosts.HOST, draft.NUMBER):
+        assert not any(map(pattern.fullmatch, ("a:\u0662", "\u0662")))
+    assert not frame.GUESS.fullmatch("\u0662")
+
+
+def test_a_large_look_inside_keeps_nobody_waiting(good: Run, show: Any) -> None:
+    """As large as the file may be, of one kind or another; and one of as many weights as training writes is taken."""
+    probe = json.loads((good.path / "probe.json").read_text())
+    size = bounds.LARGEST["probe.json"]
+    for what, samples in (
+        ("numbers", [0.5] * (size // 4 - 5000)),
+        ("lists", [[]] * (size // 3 - 5000)),
+        ("texts", [{"src": ["x" * 20] * 20_000, "expected": [], "got": []}] * 4),
+    ):
+        text = json.dumps(probe | {"samples": samples}, separators=(",", ":"))
+        assert size // 2 < len(text) <= size
+        run = hostile.bad_run(good, "probe.json", text)
+        blocked = []
+
+        async def beside(run: Run = run, blocked: list[float] = blocked) -> None:
+            scope = {"type": "http", "path_params": {"id": run.id}, "query_string": b"", "headers": []}
+            asking = asyncio.create_task(api.live(Request(scope)))
+            while not asking.done():
+                before = time.monotonic()
+                await asyncio.sleep(0.001)
+                blocked.append(time.monotonic() - before)
+            assert json.loads(bytes((await asking).body))["probe"] is None
+
+        begun = time.process_time()
+        asyncio.run(beside())
+        show(f"a look of {len(text):,} bytes of {what}: {max(blocked):.3f} s without an answer")
+        assert max(blocked) < 0.25
+        assert time.process_time() - begun < 1.0
+        assert run.damage() == ["probe.json"]
+    most = {"a": [[[0.123] * 12] * 12] * (CELLS // 144)}
+    assert bounds.parse(json.dumps(most)) == most
+    assert len(json.dumps([0.123] * CELLS)) * 2 < size
+
+
+def test_a_package_that_is_not_handed_out_leaves_nothing(
+    good: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges that nobody can give, a browser that goes away, an answer without a body."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = sorted(tmp_path.iterdir())
+
+    async def ask(method: str, headers: list[tuple[bytes, bytes]], fails: bool = False) -> int:
+        scope = {"type": "http", "method": method, "path_params": {"id": good.id}, "headers": headers}
+        told = []
+
+        async def send(message: Any) -> None:
+            told.append(message)
+            if fails and message["type"] == "http.response.body":
+                raise OSError("gone")
+
+        async def receive() -> Any:
+            await asyncio.sleep(60)
+
+        with suppress(OSError, *([ExceptionGroup] if fails else [])):
+            await api.archive(Request(scope))(scope, receive, send)
+        return int(told[0]["status"])
+
+    for value, status in ((b"bytes=9-1", 400), (b"x", 400), (b"bytes=999999999-", 416), (b"bytes=0-9", 206)):
+        assert asyncio.run(ask("GET", [(b"range", value)])) == status
+        assert sorted(tmp_path.iterdir()) == before, value
+    assert asyncio.run(ask("HEAD", [])) == asyncio.run(ask("GET", [])) == asyncio.run(ask("GET", [], True)) == 200
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("named", "is_step"),
+    [("weights/999999999", 9), ("weights/7", 9), ("weights/12", 12), ("optimizer/9", 7)],
+)
+def test_a_saved_step_is_the_step_that_its_name_says(good: Run, named: str, is_step: int, tmp_path: Path) -> None:
+    state = load_state(good.state_path(9), good.config)
+    file = tmp_path / "file"
+    if named.startswith("weights"):
+        save_weights(file, load_weights(good.weights_path(9), good.config.model), is_step)
+    else:
+        state.step = is_step
+        save_state(file, state)
+    whole = archive.export(good)
+    changed = io.BytesIO()
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(changed, "w") as new:
+        name = f"{good.id}/{named}.safetensors"
+        for member in old.namelist():
+            if member != name:
+                new.writestr(member, old.read(member))
+        new.writestr(name, file.read_bytes())
+    whole.unlink()
+    with pytest.raises(RunError, match=f"{named}.safetensors holds what no run holds"):
+        archive.import_(changed)
+
+
+def test_a_state_without_its_weights_is_left_out(good: Run) -> None:
+    lone = next(step for step in range(99) if step not in good.saved_steps())
+    whole = archive.export(good)
+    with zipfile.ZipFile(whole, "a") as zipped:
+        zipped.writestr(f"{good.id}/optimizer/{lone}.safetensors", b"junk")
+    with whole.open("rb") as file:
+        made = archive.import_(file)
+    whole.unlink()
+    assert [path.name for path in (made.path / "optimizer").iterdir()] == ["9.safetensors"]
 
 
 # All at once, beside the runs of others
