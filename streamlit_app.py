@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -82,13 +83,19 @@ async def going(task: Callable[[], Awaitable[float]]) -> None:
 
 async def tidy() -> float:
     """Now and every day: remove old runs, where the host asked for it, and what killed processes left."""
-    from playground.runs import archive, retention, trash
+    from playground.runs import archive, retention, store, trash
 
-    await asyncio.to_thread(archive.sweep)
-    await asyncio.to_thread(trash.empty, trash.SECONDS)
+    jobs: list[Callable[[], object]] = [archive.sweep, partial(trash.empty, trash.SECONDS), store.sweep]
     if (days := retention.keep_days()) is not None:
-        await asyncio.to_thread(retention.remove_old, days)
-    return retention.DAY
+        jobs.append(partial(retention.remove_old, days))
+    wait = retention.DAY
+    for job in jobs:  # what one of them stumbles over keeps none of the others from their work
+        try:
+            await asyncio.to_thread(job)
+        except Exception:
+            logging.getLogger("playground").exception("tidying up failed; it is tried again in an hour")
+            wait = 3600.0
+    return wait
 
 
 async def sweep() -> float:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -17,12 +18,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from core.config import ModelConfig, RunConfig, TaskConfig, TrainConfig
+from core.files import open_plain
 from core.messages import ConfigError, Problem
 from core.read import MAX_JSON_BYTES, build, fit, read
+from playground import differences
 from playground.i18n import N_, _
 from playground.pairs import MAX_BYTES, PairsError, parse
 from playground.presets import PRESETS
-from playground.runs import store, trash
+from playground.runs import changes, files, store, trash
 from playground.runs.log import last_exact_match
 from playground.runs.store import Run
 from playground.settings import words
@@ -32,11 +35,13 @@ if TYPE_CHECKING:
     from core.train import StepRecord
 
 SECTIONS: dict[str, type[BaseModel]] = {"model": ModelConfig, "task": TaskConfig, "train": TrainConfig}
-FAILED, BAD_CONFIGURATION, INTERRUPTED = 1, 2, 130
+FAILED, BAD_CONFIGURATION, INTERRUPTED, UNREAD = 1, 2, 130, 141
+MOST_THREADS = max(256, os.cpu_count() or 1)
 SMALL = 1_000_000  # parameters; below that a second thread gains a quarter at best, and loses tenfold on a busy machine
 
 NO_PRESET = N_("There is no preset {name}. There are: {names}.")
 UNKNOWN = N_("There is no run {name}. The command runs lists them.")
+LINKED = N_("The run {id} is a link to another folder. A run is trained only in a folder of its own.")
 AMBIGUOUS = N_("{n} runs begin with {name}. Give more of the id.")
 
 
@@ -45,10 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
             stream.reconfigure(errors="backslashreplace")
-    options = parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        options = parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = options.command
+        status = command(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `runs | head`: nobody reads any further, which is no fault
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        return UNREAD
     except ConfigError as error:
         for problem in error.problems:
             said, place = _(problem.template).format(**problem.values), where(problem.loc, options)
@@ -95,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     resume_parser = command("resume", resume, _("Go on with a run that was stopped, interrupted or paused."))
     for made in (command_train, resume_parser):
         made.add_argument(
-            "--threads", type=int, metavar="N", help=_("CPU threads; all cores by default, one for small models.")
+            "--threads", type=threads, metavar="N", help=_("CPU threads; all cores by default, one for small models.")
         )
         made.add_argument("--quiet", action="store_true", help=_("No progress bar."))
     listing = command("runs", list_runs, _("List the runs, newest first."))
@@ -117,6 +127,13 @@ def parser() -> argparse.ArgumentParser:
     exporting.add_argument("--force", action="store_true", help=_("Replace a file of that name."))
     importing.add_argument("file", type=Path, metavar="FILE.zip")
     return top
+
+
+def threads(text: str) -> int:
+    """Raises ArgumentTypeError for what torch takes as no number of threads, or what a computer cannot start."""
+    if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MOST_THREADS:
+        return int(text)
+    raise argparse.ArgumentTypeError(_("a whole number from 1 to {most} is needed.").format(most=MOST_THREADS))
 
 
 def add_field(group: Any, loc: str, field: FieldInfo) -> None:
@@ -203,7 +220,7 @@ def read_config(file: Path) -> RunConfig:
 
 def start_of(file: Path, most: int) -> bytes:
     """The file, or of a larger one just so much that it is refused: nobody knows what stands there."""
-    with file.open("rb") as opened:
+    with open_plain(file.resolve(strict=True)) as opened:  # a pipe may never answer
         return opened.read(most + 1)
 
 
@@ -226,6 +243,8 @@ def resume(options: argparse.Namespace) -> int:
     if run.status().state == "finished":
         print(_("The run {id} is finished.").format(id=run.id), file=sys.stderr)
         return 0
+    if not files.is_folder(run.path):
+        raise store.RunError(LINKED, id=run.id)
     run.withdraw("pause", "step", "stop")
     return train_here(run, options)
 
@@ -246,12 +265,14 @@ def train_here(run: Run, options: argparse.Namespace) -> int:
 
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, ask_to_leave)
-    print(run.id, flush=True)
+    with suppress(BrokenPipeError):  # who reads no more wants the run all the same
+        print(run.id, flush=True)
     bar = Bar(run.config.train.steps) if not options.quiet else None
 
     def tell(state: str) -> None:
         if state == "running" and (status := run.written_status()).template:  # another device than was asked for
-            print(_(status.template).format(**status.values), file=sys.stderr)
+            with suppress(OSError):
+                print(_(status.template).format(**status.values), file=sys.stderr)
 
     try:
         state = Training(run, leave, on_state=tell, on_record=bar)()
@@ -298,32 +319,44 @@ class Bar:
         self.shown, self.tenth = now, tenth
         speed = (record.step - self.first) / max(now - self.start, 1e-3) if now > self.start else 0.0
         filled = 24 * record.step // self.steps
-        exact = "–" if self.exact is None else f"{100 * self.exact:.3g} %"
-        self.text = _("step {step}/{steps}  loss {loss}  exact match {exact}  {speed} steps/s  {left} left").format(
-            step=record.step,
-            steps=self.steps,
-            loss=f"{record.loss:.3g}",
-            exact=exact,
-            speed=f"{speed:.3g}" if speed else "–",
-            left=duration((self.steps - record.step) / speed) if speed else "–",
-        )
+        parts = [_("step {step}/{steps}").format(step=record.step, steps=self.steps)]
+        parts.append(_("loss {loss}").format(loss=f"{record.loss:.3g}"))
+        if self.exact is not None:  # what is not known yet is left out
+            parts.append(_("exact match {exact}").format(exact=f"{100 * self.exact:.3g} %"))
+        if speed:
+            left = duration((self.steps - record.step) / speed)
+            parts.append(_("{speed} steps/s  {left} left").format(speed=f"{speed:.3g}", left=left))
+        self.text = "  ".join(parts)
         line = f"{'█' * filled}{'░' * (24 - filled)} {self.text}"
-        sys.stderr.write(f"\r\x1b[K{line}" if self.live else f"{self.text}\n")
-        sys.stderr.flush()
+        with suppress(OSError):  # nobody looks: training goes on
+            sys.stderr.write(f"\r\x1b[K{line}" if self.live else f"{self.text}\n")
+            sys.stderr.flush()
 
     def end(self) -> None:
         if self.live and self.text:
-            sys.stderr.write("\n")
+            with suppress(OSError):
+                sys.stderr.write("\n")
 
 
 def list_runs(options: argparse.Namespace) -> int:
     runs = store.list_runs()
     shown = runs if options.all else runs[:30]
-    head = (_("id"), _("state"), _("task"), _("model"), _("step"), _("exact match"), _("time"), _("name"))
+    head = (
+        _("id"),
+        _("state"),
+        _("task"),
+        _("model"),
+        _("step"),
+        _("exact match"),
+        _("time"),
+        _("name"),
+        _("differs in"),
+    )
     rows, bad = [], store.unreadable()
     for run in shown:
         try:
             config, status = run.config, run.status()
+            by_hand = changes.rates(run.path / "metrics.jsonl")
         except store.RunError as error:  # changed or deleted between two looks
             bad[run.id] = error
             continue
@@ -339,6 +372,7 @@ def list_runs(options: argparse.Namespace) -> int:
                 "–" if exact is None else f"{100 * exact:.3g} %",
                 duration(status.seconds),
                 run.label().name,
+                differences.sentence(differences.from_default(config, by_hand)) or _("the default run"),
             )
         )
         if files := run.damage():
@@ -360,9 +394,12 @@ def export(options: argparse.Namespace) -> int:
     from playground.runs import archive
 
     try:
-        archive.export(wanted(options.run), options.file, force=options.force)
+        run = wanted(options.run)
+        made = archive.export(run, options.file, force=options.force)
     except FileExistsError:
         raise store.RunError(archive.EXISTS, file=str(options.file)) from None
+    size = f"{made.stat().st_size / 1e6:.3g}"
+    print(_("The run {id} is written to {file} ({size} MB).").format(id=run.id, file=made, size=size), file=sys.stderr)
     return 0
 
 
@@ -383,14 +420,26 @@ def delete(options: argparse.Namespace) -> int:
         try:
             sure = input(_("Delete {id}? [y/N] ").format(id=run.id)).strip().lower() in ("y", "yes", "是")
         except EOFError:
+            print()  # the question stays on a line of its own
             sure = False
         if not sure:
+            print(_("Nothing was deleted."), file=sys.stderr)
             return FAILED
-    return 0 if store.delete(run.id) else FAILED
+    whole = files.is_folder(run.path)
+    if not store.delete(run.id):
+        return FAILED
+    said = (
+        _("The run {id} is deleted. For a day this brings it back: python -m playground restore {id}")
+        if whole
+        else _("The link {id} is removed; the folder it leads to stays.")
+    )
+    print(said.format(id=run.id), file=sys.stderr)
+    return 0
 
 
 def restore(options: argparse.Namespace) -> int:
     if options.run and trash.restore(options.run):
+        print(_("The run {id} is back.").format(id=options.run), file=sys.stderr)
         return 0
     if options.run:
         print(_("There is no deleted run {id}.").format(id=options.run), file=sys.stderr)

@@ -10,6 +10,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from core.files import open_plain
+
 VARIABLE = "PLAYGROUND_HOST_TOKEN"
 COOKIE = "playground_host"
 KEPT_SECONDS = 180 * 24 * 3600  # a term
@@ -49,7 +51,10 @@ def kept(folder: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    with suppress(OSError, UnicodeDecodeError):
-        if path.stat().st_size < 200 and KEY.fullmatch(key := path.read_text("ascii").strip()):
+    """The key, if nobody else can have read it or put it there."""
+    with suppress(OSError, UnicodeDecodeError), open_plain(path) as file:
+        known = os.fstat(file.fileno())
+        private = not hasattr(os, "getuid") or (known.st_uid == os.getuid() and not known.st_mode & 0o077)
+        if private and KEY.fullmatch(key := file.read(200).decode("ascii").strip()):
             return key
     return ""

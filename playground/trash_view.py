@@ -8,6 +8,7 @@ from playground import runs_list, state
 from playground.i18n import _, ngettext
 from playground.runs import store, trash
 from playground.runs_view import JUST_NOW, select, telling
+from playground.text import plain
 
 MOST = 50  # listed
 
@@ -32,17 +33,18 @@ def popover() -> None:
         return
     with st.popover(f"🗑 {_('Trash')} · {len(deleted)}", help=_("Runs deleted within the last day, by anyone here.")):
         text = ngettext("{n} run, {size} MB on the disk.", "{n} runs, {size} MB on the disk.", len(deleted))
-        size = f"{trash.size() / 1e6:,.3g}" if trash.size() < 1e9 else f"{trash.size() / 1e6:,.0f}"
+        total, whole = trash.size()
+        size = ("" if whole else "> ") + (f"{total / 1e6:,.3g}" if total < 1e9 else f"{total / 1e6:,.0f}")
         st.caption(f"{text.format(n=len(deleted), size=size)} {_('Each goes for good a day after it was deleted.')}")
         for entry in deleted[:MOST]:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.text(f"{name(entry)} · {since(entry.at)}", width="stretch")
-                ids = [entry.id]
-                st.button(_("Restore"), key=f"runs.restore#{entry.id}", on_click=bring_back, args=(ids,))
+                key = f"runs.restore#{entry.name}"  # not its id: put back by hand and deleted again, it lies here twice
+                st.button(_("Restore"), key=key, on_click=bring_back, args=([entry.name],))
         if len(deleted) > MOST:
             st.caption(_("… and {n} more.").format(n=len(deleted) - MOST))
         with st.container(horizontal=True, gap="small"):
-            ids = [entry.id for entry in deleted]
+            ids = [entry.name for entry in deleted]
             st.button(_("Restore all"), key="runs.restore_all", on_click=bring_back, args=(ids,))
             help_text = _("Frees the disk. These runs cannot be brought back after that.")
             st.button(_("Delete for good"), key="runs.empty_trash", on_click=empty, help=help_text)
@@ -52,12 +54,17 @@ def empty() -> None:
     trash.empty()
 
 
-def bring_back(ids: list[str]) -> None:
+def bring_back(names: list[str]) -> None:
+    """By their ids, or by the names of their folders in the trash."""
     back = []
-    for run_id in ids:
+    for name in names:
         with telling():  # and the others still come
-            if trash.restore(run_id):
-                back.append(run_id)
+            try:
+                if trash.restore(name):
+                    match = store.TRASH.fullmatch(name)
+                    back.append(match[1] if match else name)
+            except store.RunError as error:
+                st.toast(plain(_(error.template).format(**error.values)))
     if len(back) == 1 and store.find(back[0]):
         select(back)
 

@@ -1,11 +1,12 @@
 """When weights and training state are published, and which old weights make room for new ones."""
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from time import monotonic
 
 from core.checkpoint import CheckpointError, load_state, packed_weights, save_state, save_weights
 from core.train import Trainer, TrainingState
-from playground.runs.files import replace
+from playground.runs.files import is_folder, replace
 from playground.runs.store import Run
 
 CAP = 64 * 2**20  # bytes of weights a run may keep; the newest stay whatever their size
@@ -48,9 +49,9 @@ class Checkpoints:
         self.cost = self.spent = 0.0  # seconds: of the last checkpoint, of all scheduled weights
         for folder in ("weights", "optimizer"):
             for left_over in (run.path / folder).glob(".*"):  # of a trainer that was killed while it wrote
-                left_over.unlink(missing_ok=True)
+                _drop(left_over)
         for left_over in run.path.glob(".probe.json.*"):
-            left_over.unlink(missing_ok=True)
+            _drop(left_over)
 
     def after_step(self) -> None:
         """Save what is due. Raises OSError."""
@@ -81,7 +82,7 @@ class Checkpoints:
         save_state(self.run.state_path(step), self.trainer.state())
         for old in (self.run.path / "optimizer").glob("*.safetensors"):
             if old != self.run.state_path(step):
-                old.unlink(missing_ok=True)
+                _drop(old)
         self._make_room()
         self.saved_step, self.saved_at = step, monotonic()
         self.cost = self.saved_at - start
@@ -102,6 +103,12 @@ class Checkpoints:
                 continue
         for step in thin(sizes, keep=self.run.resumable_steps()[:1]):
             self.run.weights_path(step).unlink(missing_ok=True)
+
+
+def _drop(path: Path) -> None:
+    """A folder is nothing that training wrote: it stays, and training goes on."""
+    if not is_folder(path):
+        path.unlink(missing_ok=True)
 
 
 def newest(run: Run) -> TrainingState | None:

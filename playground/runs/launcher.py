@@ -1,7 +1,9 @@
 """Who may train, and when: slots, a fair queue, and worker processes kept warm. One launcher a server."""
 
 import atexit
+import errno
 import json
+import logging
 import math
 import os
 import secrets
@@ -10,7 +12,8 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -19,9 +22,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from playground.i18n import N_
+from core.files import is_plain
+from playground.i18n import N_, _
 from playground.runs import store
-from playground.runs.files import held, lock
+from playground.runs.files import FOREIGN, LINK, foreign, held, is_folder, lock, number
 from playground.runs.store import Run, Status
 
 SPARES = 2  # idle workers kept ready, where slots are free
@@ -87,6 +91,7 @@ class Launcher:
         self._alive: FileLock | None = None  # held while this server has a queue
         self._ending = threading.Event()
         self._looking = False
+        self._logged: set[str] = set()
         atexit.register(self.close)
 
     # What people ask
@@ -99,11 +104,12 @@ class Launcher:
 
     def submit(self, run_id: str, owner: str = "", paused_at: int | None = None) -> bool:
         """Train this run as soon as a slot is free; `paused_at` pauses it at that step. False: it cannot be trained here,
-        because another process trains it or it is no run of ours. Submitting twice is submitting once.
+        because another process trains it, it is no run of ours, or parts of it lead elsewhere (its status says so). Submitting
+        twice is submitting once. Raises OSError.
         """
         with self._lock:
             run = self._find(run_id)
-            if run is None:
+            if run is None or self._refused(run):
                 return False
             if self._worker(run_id) or self._is_waiting(run_id):
                 self._pump()
@@ -117,12 +123,12 @@ class Launcher:
             return self._enqueue(run, owner)
 
     def resume(self, run_id: str, owner: str = "") -> bool:
-        """Go on training: a paused, stopped, failed or interrupted run continues from its newest checkpoint."""
+        """Go on training: a paused, stopped, failed or interrupted run continues from its newest checkpoint. As `submit`."""
         with self._lock:
             run = self._find(run_id)
             if run is None:
                 return False
-            if run.written_status().state == "finished":
+            if run.written_status().state == "finished" or self._refused(run):
                 return False
             run.withdraw("pause", "step", "stop")
             if (worker := self._worker(run_id)) and not self._is_dead(worker):
@@ -141,12 +147,16 @@ class Launcher:
         interrupted = [run for run in reversed(store.list_runs()) if run.status().state == "interrupted"]
         with self._lock:
             self._gathering = True  # they all come at once: nobody's second run starts before the rest is in the queue
-            for run in interrupted:
-                try:
-                    resumed += self.resume(run.id, run.owner or owner)
-                except OSError as error:
-                    trouble = error
-            self._gathering = False
+            try:
+                for run in interrupted:
+                    try:
+                        resumed += self.resume(run.id, run.owner or owner)
+                    except OSError as error:
+                        trouble = error
+                    except store.RunError:  # changed just now
+                        continue
+            finally:
+                self._gathering = False
             self._pump()
         if trouble is not None:
             raise trouble
@@ -373,15 +383,33 @@ class Launcher:
     def _look_around(self) -> None:
         """See what nobody tells: a worker that sleeps, a folder of runs made anew, a queue that another server changed."""
         while not self._ending.wait(LOOK):
-            with suppress(OSError), self._lock:  # a disk that refuses must not end this thread
+            with self._lock:
                 for worker in self._workers:
-                    self._see_sleep(worker)
-                if self._server:
-                    self._name()
+                    with self._surviving():
+                        self._see_sleep(worker)
+                with self._surviving():
+                    if self._server:
+                        self._name()
                 for entry in self._waiting:
-                    if not self._still_ours(entry.run):
-                        self._drop(entry.run.id)
-                self._pump()
+                    with self._surviving():
+                        if not self._still_ours(entry.run):
+                            self._drop(entry.run.id)
+                with self._surviving():
+                    self._pump()
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """What a folder of runs holds, or a disk refuses, ends no thread and keeps nobody else from training. What nobody
+        foresaw is logged, once.
+        """
+        try:
+            yield
+        except OSError:
+            pass
+        except Exception as error:
+            if (what := repr(error)[:300]) not in self._logged and len(self._logged) < 100:
+                self._logged.add(what)
+                logging.getLogger("playground").exception("The launcher goes on after an error")
 
     def _see_sleep(self, worker: Worker) -> None:
         """It cannot say so itself, so its status file is written for it; when it wakes it writes its own again."""
@@ -405,7 +433,7 @@ class Launcher:
         """Read what a worker says until it is dead."""
         assert worker.process.stdout is not None
         for line in worker.process.stdout:
-            with suppress(ValueError, OSError), self._lock:  # a disk that refuses must not end this thread
+            with suppress(ValueError), self._lock, self._surviving():
                 self._heard(worker, json.loads(line))
         code = worker.process.wait()
         with suppress(OSError):
@@ -413,7 +441,7 @@ class Launcher:
         with suppress(OSError):
             assert worker.process.stdin is not None
             worker.process.stdin.close()
-        with self._lock:
+        with self._lock, self._surviving():
             self._died(worker, code)
 
     def _heard(self, worker: Worker, message: dict[str, object]) -> None:
@@ -439,10 +467,8 @@ class Launcher:
             return False
         if "pause" not in asked:
             return True
-        try:
-            return "step" in asked and int((run.path / "control" / "step").read_text()) > run.written_status().step
-        except (OSError, ValueError):
-            return False
+        target = number(run.path / "control" / "step") if "step" in asked else None
+        return target is not None and target > run.written_status().step
 
     def _is_dead(self, worker: Worker) -> bool:
         """A person may see a trainer's death, and click, before we have heard of it."""
@@ -489,8 +515,24 @@ class Launcher:
     # Small things
 
     def _find(self, run_id: str) -> Run | None:
+        """Raises OSError where its folder is a link: whatever is done there is done to another run."""
         run = store.find(run_id)
-        return None if run is None or run.is_sample else run
+        if run is None or run.is_sample:
+            return None
+        if not is_folder(run.path) and os.path.lexists(run.path):
+            raise OSError(errno.ELOOP, _(LINK), str(run.path))
+        return run
+
+    def _refused(self, run: Run) -> bool:
+        """A run that would be written to somewhere else is not trained; its status says why."""
+        found = foreign(run.path)
+        if not found or run.alive():
+            return False
+        self._drop(run.id)
+        values = {"files": ", ".join(found)}
+        status = replace(run.written_status(), state="failed", template=FOREIGN, values=values, steps_per_s=None)
+        run.set_status(replace(status, server=""))
+        return True
 
     def _worker(self, run_id: str) -> Worker | None:
         return next((w for w in list(self._workers) if w.run is not None and w.run.id == run_id), None)
@@ -514,10 +556,12 @@ class Launcher:
         if not self._server:
             name, folder = secrets.token_hex(8), store.root()
             folder.mkdir(parents=True, exist_ok=True)
-            store.sweep()
+            with self._surviving():  # what cannot be removed keeps nobody from training
+                store.sweep()
             for old in folder.glob(".server-*.lock"):
-                if not held(old):
-                    old.unlink(missing_ok=True)
+                with self._surviving():
+                    if is_plain(old) and store.SERVER.fullmatch(old.name[8:-5]) and not held(old):
+                        old.unlink(missing_ok=True)
             mine = lock(store.server_lock(folder, name))
             mine.acquire()
             self._alive, self._server = mine, name

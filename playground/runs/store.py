@@ -10,12 +10,12 @@
      writer.lock                held while a trainer lives
 """
 
+import errno
 import json
 import os
 import platform
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +33,7 @@ from core.config import RunConfig
 from core.files import is_plain, open_plain
 from core.read import crowded
 from playground.i18n import N_, ours
-from playground.runs import bounds, log, states
+from playground.runs import bounds, files, log, states
 from playground.runs.bounds import Damaged
 from playground.runs.files import held, read_json, write_json
 
@@ -190,7 +190,7 @@ class Run:
                 continue
         if os.path.lexists(self.path / "metrics.jsonl") and not is_plain(self.path / "metrics.jsonl"):
             found.append("metrics.jsonl")
-        return found
+        return found + [name for name in files.foreign(self.path) if name not in found]
 
     def _fits(self, probe: dict[str, Any]) -> bool:
         return probe_of(probe, self.config) is not None
@@ -228,13 +228,24 @@ class Run:
             return None
 
     def ask(self, request: str, value: object = "") -> None:
-        """Leave a request for the trainer: pause, step (a number), stop, lr (a number). Raises OSError."""
+        """Leave a request for the trainer: pause, step (a number), stop, lr (a number). Raises OSError, also where the folder for
+        it is a link: another run would be asked.
+        """
         (self.path / "control").mkdir(exist_ok=True)
+        if not (files.is_folder(self.path) and files.is_folder(self.path / "control")):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.path / "control"))
         write_json(self.path / "control" / request, value)
 
     def withdraw(self, *requests: str) -> None:
+        """Take requests back, whatever lies there in their place. Raises OSError."""
+        if not (files.is_folder(self.path) and files.is_folder(self.path / "control")):  # a link: to another run's
+            return
         for request in requests:
-            (self.path / "control" / request).unlink(missing_ok=True)
+            path = self.path / "control" / request
+            if files.is_folder(path):
+                files.remove(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def root() -> Path:
@@ -291,7 +302,7 @@ def publish(run: Run, facts: dict[str, Any], status: Status, rest: Path | None =
         Run(making).set_status(status)
         os.rename(making, run.path)
     except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
+        files.remove(making)
         raise
     return run
 
@@ -350,11 +361,13 @@ def _list() -> tuple[list[Run], dict[str, RunError]]:
 
 def delete(run_id: str) -> bool:
     """Delete a run, training or not: it is gone from the list at once, and its trainer ends when it sees that. It lies in the
-    trash for a day (see trash.py).
+    trash for a day (see trash.py). Of a link to a folder only the link goes, at once. Raises OSError.
     """
     run = find(run_id) or (Run(root() / run_id) if RUN_ID.fullmatch(run_id) else None)
-    if run is None or run.is_sample or not run.path.is_dir():
+    if run is None or run.is_sample or not os.path.lexists(run.path):
         return False
+    if not files.is_folder(run.path):
+        return run.path.is_symlink() and files.remove(run.path)
     trash = run.path.with_name(f".trash-{run.id}-{secrets.token_hex(4)}")
     for attempt in range(100):
         try:
@@ -373,12 +386,20 @@ def delete(run_id: str) -> bool:
 def sweep() -> None:
     """Remove what has lain in the trash for a day, and what a process that was killed left half made as long ago."""
     for left in [*root().glob(".trash-*"), *root().glob(".new-*")]:
-        if left.name.startswith(".trash-") and not TRASH.fullmatch(left.name):  # was being deleted for good
-            shutil.rmtree(left, ignore_errors=True)
+        deleted = TRASH.fullmatch(left.name)
+        if left.name.startswith(".trash-") and not deleted:  # was being deleted for good
+            files.remove(left)
             continue
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > 24 * 3600:
-                shutil.rmtree(left, ignore_errors=True)
+            age = time.time() - left.lstat().st_mtime
+            if age < 0 and files.is_folder(left):  # the clock was set back: its day begins now
+                os.utime(left)
+            if age > 24 * 3600 and deleted:
+                half = left.with_name(f".trash-{secrets.token_hex(8)}")  # nobody restores half a run
+                os.rename(left, half)
+                left = half
+            if age > 24 * 3600 or left.is_symlink():
+                files.remove(left)
 
 
 def archive(run_id: str) -> Path:

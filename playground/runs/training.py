@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic, process_time, sleep
 from typing import BinaryIO
 
@@ -21,7 +20,7 @@ from core.train import Diverged, StepRecord, Trainer, pick_device
 from playground import estimate
 from playground.i18n import N_
 from playground.runs import checkpoints, log
-from playground.runs.files import lock
+from playground.runs.files import FOLDERS, FOREIGN, foreign, lock, number
 from playground.runs.probe import Prober
 from playground.runs.store import Run, Status
 
@@ -98,6 +97,8 @@ class Training:
 
     def __call__(self) -> str | None:
         """Train. Returns the state in which it ended, or None where the folder is gone. Raises Locked."""
+        if found := foreign(self.run.path):  # before the lock: taking a lock empties its file
+            return self._foreign(found)
         if self.patience is not None:
             threading.Thread(target=self._watch, daemon=True).start()
         try:
@@ -146,8 +147,17 @@ class Training:
             template = NO_PERMISSION
         return self._end("failed", template, {"error": error.strerror or type(error).__name__})
 
+    def _foreign(self, found: list[str]) -> str | None:
+        """Parts of the folder lead elsewhere. Nothing is written there."""
+        if found == ["."]:
+            return "failed" if os.path.lexists(self.run.path) else None
+        try:
+            return self._end("failed", FOREIGN, {"files": ", ".join(found)})
+        except OSError:
+            return "failed"
+
     def _train(self) -> str:
-        for folder in ("weights", "optimizer", "control"):  # copying tools leave out empty folders
+        for folder in FOLDERS:  # copying tools leave out empty folders
             (self.run.path / folder).mkdir(exist_ok=True)
         estimate.refuse_too_large(self.run.config)
         self.trainer = trainer = Trainer(self.run.config, checkpoints.newest(self.run))
@@ -162,6 +172,7 @@ class Training:
             self.prober = Prober(self.run, trainer)
             if trainer.step == 0:
                 self.checkpoints.weights()
+            self._take_back()
             self._poll()
             self._show("running")
             self.prober.look()
@@ -254,17 +265,27 @@ class Training:
         self.stop = "stop" in asked
         self.hold = None
         if "pause" in asked:
-            target = _number(self.run.path / "control" / "step") if "step" in asked else None
+            target = number(self.run.path / "control" / "step") if "step" in asked else None
             self.hold = 0 if target is None else int(target)
         if "lr" in asked:
             path = self.run.path / "control" / "lr"
-            lr = _number(path)
-            path.unlink(missing_ok=True)
+            lr = number(path)
             if lr is not None and 0 < lr <= 1e6 and (lr != self.trainer.peak or self.replay):
                 self.trainer.set_lr(lr)
                 self.replay.clear()
                 self._event("lr", step=self.step, lr=lr)
                 self.checkpoints.forget_after(self.step)
+            # Last: a trainer that is killed before this finds the request again, see _take_back.
+            with suppress(OSError):  # a folder of that name asks for nothing, and stays
+                path.unlink(missing_ok=True)
+
+    def _take_back(self) -> None:
+        """Who was killed between writing a new rate to the log and taking the request back left both: that is one request."""
+        path = self.run.path / "control" / "lr"
+        last = max(self.replay, default=None)
+        if last is not None and number(path) == self.replay[last]:
+            self.checkpoints.forget_after(last)
+            path.unlink(missing_ok=True)
 
     def _show(self, state: str) -> None:
         """Write the status file, with the speed of the last two seconds."""
@@ -335,11 +356,3 @@ class Training:
                         self.run.set_status(ending)
                         self.run.withdraw("stop")
                 os._exit(0)
-
-
-def _number(path: Path) -> float | None:
-    """The number in a request, or None where there is none."""
-    try:
-        return float(path.read_bytes() or b"x")
-    except (OSError, ValueError):
-        return None
