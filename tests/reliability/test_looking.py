@@ -1,11 +1,15 @@
 """Looking is cheap, however large the model: every page on the largest one that may be looked at.
 
+`LOOKING=1 pytest -s tests/reliability/test_looking.py` takes two to six minutes, so plain pytest skips it; `.ci/run` does not.
+
 A heartbeat (a question to the server every 20 ms, from another process) tells how long the event loop ever stood still, and
 beside it stands the same with no page open; the memory of the server is watched every 10 ms.
 """
 
 import asyncio
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -31,6 +35,8 @@ from tests.browser.conftest import Server, start
 from tests.reliability.client import Visitor
 from tests.reliability.test_load import port, run
 
+pytestmark = pytest.mark.skipif(not os.environ.get("LOOKING"), reason="several minutes: LOOKING=1")
+TRIES = 3  # a machine that others use holds an event loop, too: repeated then, and judged by the same bar
 GAP = 0.2  # seconds that a page may hold the event loop
 GROWTH = 200 * 2**20  # bytes beyond one copy of the weights
 STEPS = (0, 10)
@@ -207,27 +213,34 @@ def measured(
     return found.gap, idle.gap, growth
 
 
+def judge(server: Server, config: RunConfig, name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each try looks at a run of its own: nothing of it is remembered."""
+    gaps = []
+    for _try in range(TRIES):
+        made = folder(config, name)
+        gap, _idle, growth = measured(server, made, pages(made, text), capsys)
+        shutil.rmtree(made.path)
+        assert growth <= GROWTH, growth / 2**20
+        gaps.append(gap)
+        if gap <= GAP:
+            return
+    raise AssertionError(gaps)
+
+
 def test_no_page_holds_the_server_or_fills_its_memory(
     server: Server, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = largest()
     assert 0.95 * estimate.LARGEST_WEIGHTS < estimate.weights(config.model) <= estimate.LARGEST_WEIGHTS
-    made = folder(config, "the largest")
-    gap, idle, growth = measured(server, made, pages(made, TEXT), capsys)
-    assert growth <= GROWTH, growth / 2**20
-    assert gap <= GAP + idle, (gap, idle)
+    judge(server, config, "the largest", TEXT, capsys)
 
 
 def test_nor_with_the_largest_model_of_a_lab(server: Server, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every panel, computed."""
     model = {"n_symbols": 52, "d_model": 128, "n_heads": 64, "n_layers": 24, "d_ff": 256, "max_len": 32}
-    made = folder(
-        build({"model": model, "task": {"name": "reverse", "min_len": 3, "max_len": 8}}), "the largest of a lab"
-    )
-    assert not estimate.lab_too_large(made.config.model, 8, 9)
-    gap, idle, growth = measured(server, made, pages(made, TEXT[:8]), capsys)
-    assert growth <= GROWTH, growth / 2**20
-    assert gap <= GAP + idle, (gap, idle)
+    config = build({"model": model, "task": {"name": "reverse", "min_len": 3, "max_len": 8}})
+    assert not estimate.lab_too_large(config.model, 8, 9)
+    judge(server, config, "the largest of a lab", TEXT[:8], capsys)
 
 
 def test_larger_weights_are_refused_before_they_are_read(server: Server, here: Path) -> None:
