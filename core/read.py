@@ -74,7 +74,6 @@ def read(text: str | bytes) -> RunConfig:
                 )
             ]
         )
-    _uncrowded(raw)
     depth = deepest = 0
     quoted = escaped = False
     for char in raw.decode("utf-8", "replace"):
@@ -97,6 +96,7 @@ def read(text: str | bytes) -> RunConfig:
                 )
             ]
         )
+    _uncrowded(raw)
     try:
         found = json.loads(raw, object_pairs_hook=_Pairs, parse_constant=float)
     except (ValueError, RecursionError):

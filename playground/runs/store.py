@@ -562,7 +562,7 @@ class _File(BaseModel):
 
 
 class _Facts(NamedTuple):
-    signature: int  # of time, size and inode: as one number a third less is kept for each run
+    signature: int  # of time, size, inode and what can be read: as one number a third less is kept for each run
     created: datetime
     owner: str
 
@@ -586,7 +586,7 @@ def _facts(path: Path) -> _Facts:
         stat = os.lstat(f"{path}/run.json")
     except OSError:
         raise RunError(UNREADABLE) from None
-    signature = hash((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    signature = hash((stat.st_mtime_ns, stat.st_size, stat.st_ino, len(MIGRATIONS)))  # who knows more reads more
     key = str(path)
     with _cache_lock:
         known = _cache.get(key)
