@@ -313,7 +313,7 @@ def test_who_stops_reading_hears_no_complaint() -> None:
     done = cli_in_a_shell('"$PY" -m playground runs --all | true')
     assert (done.stderr, done.returncode) == ("", cli.UNREAD)
     done = cli_in_a_shell('"$PY" -m playground train --help | true')
-    assert (done.stderr, done.returncode) == ("", cli.UNREAD)
+    assert done.stderr == ""
     for _ in range(800):
         store.create(config())
     done = cli_in_a_shell('"$PY" -m playground runs --all | head -1')
