@@ -40,10 +40,11 @@ def popover() -> None:
         for entry in deleted[:MOST]:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.text(f"{name(entry)} · {since(entry.at)}", width="stretch")
+                ids = [entry.name]
                 # Put back by hand and deleted again, a run lies here twice.
                 key = f"runs.restore#{entry.name if entry.id in shown else entry.id}"
                 shown.add(entry.id)
-                st.button(_("Restore"), key=key, on_click=bring_back, args=([entry.name],))
+                st.button(_("Restore"), key=key, on_click=bring_back, args=(ids,))
         if len(deleted) > MOST:
             st.caption(_("… and {n} more.").format(n=len(deleted) - MOST))
         with st.container(horizontal=True, gap="small"):
