@@ -36,11 +36,15 @@ def popover() -> None:
         total, whole = trash.size()
         size = ("" if whole else "> ") + (f"{total / 1e6:,.3g}" if total < 1e9 else f"{total / 1e6:,.0f}")
         st.caption(f"{text.format(n=len(deleted), size=size)} {_('Each goes for good a day after it was deleted.')}")
+        shown: set[str] = set()
         for entry in deleted[:MOST]:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.text(f"{name(entry)} · {since(entry.at)}", width="stretch")
-                key = f"runs.restore#{entry.name}"  # not its id: put back by hand and deleted again, it lies here twice
-                st.button(_("Restore"), key=key, on_click=bring_back, args=([entry.name],))
+                ids = [entry.name]
+                # Put back by hand and deleted again, a run lies here twice.
+                key = f"runs.restore#{entry.name if entry.id in shown else entry.id}"
+                shown.add(entry.id)
+                st.button(_("Restore"), key=key, on_click=bring_back, args=(ids,))
         if len(deleted) > MOST:
             st.caption(_("… and {n} more.").format(n=len(deleted) - MOST))
         with st.container(horizontal=True, gap="small"):

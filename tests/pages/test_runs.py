@@ -1,6 +1,7 @@
 """The Runs page in Streamlit's test bench: what is listed, compared, renamed, deleted, and what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -172,6 +173,34 @@ def test_undo_brings_back_what_was_deleted(app: Open, crew: RunsNotes) -> None:
     assert "oh no" in at.dataframe[0].value["name"].tolist()
     assert not any(button.key == "runs.undo" for button in at.button)
     assert store.find(other.id)
+    assert not at.exception
+
+
+def test_a_run_that_was_deleted_twice_lies_in_the_trash_twice(app: Open, crew: RunsNotes) -> None:
+    """Somebody put a copy back, and it was deleted again."""
+    run = make()
+    trash_of_run = []
+    for _ in range(3):
+        copy = shutil.copytree(run.path, run.path.with_name("copy"))
+        assert store.delete(run.id)
+        trash_of_run.append(trash.listed())
+        copy.rename(run.path)
+    assert [len(listed) for listed in trash_of_run] == [1, 2, 3]
+    at = visit(app)
+    assert not at.exception
+    keys = [b.key for b in at.button if b.key and b.key.startswith("runs.restore#")]
+    assert len(set(keys)) == len(keys) == 3
+    at.button(key=keys[2]).click().run()
+    assert [toast.value.replace("\\", "") for toast in at.toast] == [trash.THERE_AGAIN.format(id=run.id)]
+    at.button(key="runs.restore_all").click().run()
+    assert not at.exception
+    assert len(at.toast) == 3
+    shutil.rmtree(run.path)
+    at.run().button(key=keys[1]).click().run()
+    assert run.path.is_dir()
+    assert len(trash.listed()) == 2
+    at.button(key="runs.empty_trash").click().run()
+    assert trash.listed() == []
     assert not at.exception
 
 

@@ -256,3 +256,149 @@ def test_another_process_has_the_run(capsys: pytest.CaptureFixture[str]) -> None
     with lock(run.path / "writer.lock"):
         assert run_cli("resume", run.id) == 1
     assert "Another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("threads", ["-3", "0", "99999999999", "100000", "9" * 5000, "1.5", "x", "", "٣", "nan"])
+@pytest.mark.parametrize("command", ["train", "resume"])
+def test_a_number_of_threads_that_none_can_start_is_refused_at_once(
+    command: str, threads: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run_cli(command, *(["last"] if command == "resume" else TINY), f"--threads={threads}")
+    assert end.value.code == 2
+    assert "--threads" in capsys.readouterr().err
+    assert not list(runs.iterdir())  # no draft stays behind
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices of POSIX")
+@pytest.mark.parametrize("option", ["--config", "--pairs", "import"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link"])
+def test_what_is_no_file_is_refused_and_a_link_to_one_is_read(
+    option: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    path = tmp_path / "it"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        (tmp_path / "file").write_text('{"train": {"steps": 0}}')
+        path.symlink_to(tmp_path / "file")
+    status = run_cli(*(["import"] if option == "import" else ["train", option]), str(path))
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert status == (1 if kind != "link" or option == "import" else 2)
+    assert kind == "link" or said.startswith(str(path) if kind != "device" else "/dev/zero")
+    assert not list(runs.iterdir())
+
+
+def cli_in_a_shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"],
+        cwd=ROOT,
+        env=os.environ | {"PY": sys.executable, "LC_ALL": "C", "LANGUAGE": "en"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
+def test_who_stops_reading_hears_no_complaint() -> None:
+    """`runs --all | head -1`, with less and with more than a pipe holds; and training that nobody watches goes on."""
+    run = store.create(config())
+    done = cli_in_a_shell('"$PY" -m playground runs --all | true')
+    assert (done.stderr, done.returncode) == ("", cli.UNREAD)
+    done = cli_in_a_shell('"$PY" -m playground train --help | true')
+    assert done.stderr == ""
+    for _ in range(800):
+        store.create(config())
+    done = cli_in_a_shell('"$PY" -m playground runs --all | head -1')
+    assert (done.stderr, done.returncode) == ("", cli.UNREAD)
+    assert done.stdout.startswith("id ")
+    done = cli_in_a_shell(
+        f'"$PY" -m playground resume {run.id} 2>&1 >/dev/null | true; "$PY" -m playground runs | true'
+    )
+    assert (done.stderr, run.status().state) == ("", "finished")
+
+
+def test_the_list_says_what_sets_a_run_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = store.create(RunConfig())
+    other = store.create(build({"model": {"n_heads": 8, "positions": "none"}}))
+    changed = store.create(RunConfig())
+    changed.set_label(name="by hand")
+    (changed.path / "metrics.jsonl").write_text('{"event":"lr","step":5,"lr":0.00024}\n')
+    assert run_cli("runs") == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    assert "differs in" in head
+    assert rows[plain.id].endswith("the default run")
+    assert "heads 8" in rows[other.id]
+    assert "positions none" in rows[other.id]
+    assert "by hand" in rows[changed.id]
+    assert "0.00024 at step 5" in rows[changed.id]
+
+
+def test_every_command_says_what_it_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.create(config())
+
+    def said(*words: str, status: int = 0) -> str:
+        assert run_cli(*words) == status
+        out, err = capsys.readouterr()
+        assert out in ("", "\n")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1
+        return err
+
+    assert str(tmp_path / "a.zip") in said("export", run.id, str(tmp_path / "a.zip"))
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    assert "Nothing" in said("delete", run.id, status=1)
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    assert f"restore {run.id}" in said("delete", run.id)
+    assert run.id in said("restore", run.id)
+    assert run.path.is_dir()
+    copy = run.path.with_name("copy")
+    run.path.rename(copy)
+    copy.mkdir(exist_ok=True)
+    copy.rename(run.path)
+    assert run_cli("delete", run.id, "--yes") == 0
+    run.path.mkdir()
+    capsys.readouterr()
+    assert "again" in said("restore", run.id, status=1)  # it is in the trash, so that is not what is wrong
+    run.path.rmdir()
+    if sys.platform != "win32":
+        other = store.create(config())
+        run.path.symlink_to(other.path)
+        assert "resume" not in said("resume", run.id, status=1)
+        assert "stays" in said("delete", run.id, "--yes")
+        assert other.path.is_dir()
+
+
+def test_the_end_of_input_is_a_no_on_a_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(question: str) -> str:
+        print(question, end="")
+        raise EOFError
+
+    run = store.create(config())
+    monkeypatch.setattr("builtins.input", nothing)
+    assert run_cli("delete", run.id) == 1
+    out, err = capsys.readouterr()
+    assert out.endswith("? [y/N] \n")
+    assert err
+    assert run.path.is_dir()
+
+
+def test_progress_says_only_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("train", *TINY, "--steps", "12") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("step 1/12  loss ")
+    assert not any("–" in line for line in lines)
+    assert "exact match" in lines[-1]
+    assert "steps/s" in lines[-1]

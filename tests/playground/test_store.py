@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import shutil
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,59 @@ def test_a_run_is_what_it_was_made_of() -> None:
     assert facts["schema"] == 1
     assert facts["seed"] == 1
     assert facts["versions"]["torch"]
+
+
+def test_the_trash_knows_which_of_two_deletions_is_meant(trained: store.Run) -> None:
+    """A copy put back and deleted again has the same id; the folders in the trash have names of their own."""
+    before = {p.name for p in trained.path.iterdir()}
+    copy = shutil.copytree(trained.path, trained.path.with_name("copy"))
+    assert store.delete(trained.id)
+    (copy / "label.json").write_text('{"name": "the second"}')
+    copy.rename(trained.path)
+    assert store.delete(trained.id)
+    older, newer = sorted(trash.listed(), key=lambda deleted: (deleted.run.path / "label.json").exists())
+    assert (older.id, newer.id) == (trained.id, trained.id)
+    assert older.name != newer.name
+    assert trash.restore(older.name)
+    assert {p.name for p in trained.path.iterdir()} == before
+    for name in (trained.id, newer.name):
+        with pytest.raises(RunError, match=trained.id):
+            trash.restore(name)
+    assert len(trash.listed()) == 1
+    (shutil.rmtree(trained.path), trained.path.symlink_to("nowhere"))
+    with pytest.raises(RunError):
+        trash.restore(trained.id)
+    trained.path.unlink()
+    assert trash.restore(trained.id)
+    assert trained.label().name == "the second"
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_for_ever(runs: Path) -> None:
+    """What was deleted, or left half made, in the future: the day begins when that is seen. "For good" is now."""
+    run = store.create(config())
+    assert store.delete(run.id)
+    left = runs / ".new-x"
+    left.mkdir()
+    lying = trash.listed()[0].run.path
+    for look in (lambda: trash.empty(trash.SECONDS), store.sweep):
+        for path in (lying, left):
+            os.utime(path, (time.time() + 10**8, time.time() + 10**8))
+        assert not look()
+        assert lying.stat().st_mtime <= time.time()
+    assert left.stat().st_mtime <= time.time()
+    os.utime(lying, (time.time() + 10**8, time.time() + 10**8))
+    assert trash.empty() == 1
+    assert trash.listed() == []
+
+
+def test_half_a_run_cannot_be_brought_back_also_when_it_was_swept(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, trained: store.Run
+) -> None:
+    assert store.delete(trained.id)
+    os.utime(trash.listed()[0].run.path, (1e9, 1e9))
+    monkeypatch.setattr(files, "remove", lambda path: False)  # killed at its first step
+    store.sweep()
+    assert trash.listed() == []
 
 
 @pytest.mark.parametrize(

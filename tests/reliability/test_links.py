@@ -23,6 +23,7 @@ from tests.playground.pretended import Pretended
 from tests.playground.small import config, one_thread, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
+MAIN = Path(__file__).parents[2] / "playground" / "main.py"
 DEEP = 3_000  # folders; one path to the innermost would be longer than the system takes
 PARTS = (*files.FOLDERS, "metrics.jsonl", "status.json", "label.json", "probe.json", "writer.lock")
 
@@ -152,7 +153,8 @@ def test_with_folders_without_end_everyone_trains_and_the_trash_works(
     assert not caplog.records
     trash.size()
     if name == "trash":
-        page = AppTest.from_file("playground/main.py", default_timeout=60).switch_page("pages/runs.py").run()
+        page = AppTest.from_file(MAIN, default_timeout=60).switch_page("../pages/runs.py").run()
+        assert any(button.key == f"runs.restore#{lost.id}" for button in page.button)
         assert not page.exception
         assert trash.empty() == 1
     assert [p.name for p in runs.glob(".trash-*")] == []

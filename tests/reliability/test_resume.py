@@ -130,6 +130,48 @@ def test_a_learning_rate_that_nobody_overruled_comes_back(seldom: None) -> None:
         agree(run, {47: 0.02})
 
 
+@pytest.mark.parametrize("moment", ["before the log", "after the log", "after the old future went"])
+def test_a_rate_whose_trainer_is_killed_while_it_is_set_is_not_lost(
+    seldom: None, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set after step 47; the trainer is killed in the middle of taking it up. It counts once, from 47 on, or from where the
+    next life begins if the log does not know it yet.
+    """
+    run = store.create(config(STEPS, **SETTINGS))
+    event, forget = Training._event, checkpoints.Checkpoints.forget_after
+
+    def falling_event(self: Training, name: str, **values: float) -> None:
+        if moment != "before the log":
+            event(self, name, **values)
+        if moment != "after the old future went":
+            raise Killed
+
+    def falling_forget(self: checkpoints.Checkpoints, step: int) -> None:
+        forget(self, step)
+        raise Killed
+
+    with one_thread():
+        with monkeypatch.context() as patched:
+            patched.setattr(Training, "_event", falling_event)
+            patched.setattr(checkpoints.Checkpoints, "forget_after", falling_forget)
+            play(run, Life({47: 0.02}))
+        assert (run.path / "control" / "lr").exists()
+        begun = run.resumable_steps()[0]
+        assert begun < 47
+        play(run, Life({}, "kill", 58))
+        assert not (run.path / "control" / "lr").exists()
+        play(run, Life())
+        agree(run, {begun if moment == "before the log" else 47: 0.02})
+
+
+def test_the_same_rate_asked_for_again_is_no_change(seldom: None) -> None:
+    run = store.create(config(STEPS, **SETTINGS))
+    with one_thread():
+        play(run, Life({20: 0.02, 30: 0.02}, "leave", 40))
+        play(run, Life({50: 0.02}))
+        agree(run, {20: 0.02})
+
+
 def test_nothing_of_an_abandoned_future_is_shown(seldom: None) -> None:
     """From the moment of the new rate on: its curve, its weights to look at and its states are gone."""
     run = store.create(config(STEPS, **SETTINGS))

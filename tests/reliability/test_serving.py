@@ -280,6 +280,40 @@ def test_the_key_outlives_the_server(tmp_path: Path) -> None:
     assert host_key.kept(Path("/proc/none")) != host_key.kept(Path("/proc/none"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="owners, modes and pipes of POSIX")
+@pytest.mark.parametrize("kind", ["open to all", "open to the group", "foreign", "link", "pipe", "folder", "device"])
+def test_a_key_that_somebody_else_may_know_is_no_key(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a pipe in its place keep the server from starting. A new key takes the place of an old file."""
+    file, planted = tmp_path / host_key.FILE, "k" * 22
+    if kind == "link":
+        (tmp_path / "elsewhere").write_text(planted)
+        (tmp_path / "elsewhere").chmod(0o600)
+        file.symlink_to(tmp_path / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(file, 0o600)
+    elif kind == "folder":
+        (file / "x").mkdir(parents=True)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        file.write_text(planted)
+        file.chmod({"open to all": 0o666, "open to the group": 0o640}.get(kind, 0o600))
+    if kind == "foreign":
+        mine = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+    key = host_key.kept(tmp_path)
+    assert len(key) >= 20
+    assert key != planted
+    if kind != "folder":
+        monkeypatch.undo()
+        assert file.stat().st_mode & 0o077 == 0
+        assert host_key.kept(tmp_path) == key
+    if kind == "link":
+        assert (tmp_path / "elsewhere").read_text() == planted
+
+
 def test_alone_nobody_is_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(host_key.VARIABLE, raising=False)
     assert not host_key.served()
