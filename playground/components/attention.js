@@ -355,10 +355,10 @@ class View {
     // Axis names, then tokens with their positions.
     const soft = colours.soft, roles = data.look.roles;
     const axis = (x, y, text, colour, extra = {}) => {
-      const g = add(svg, "g", { transform: `translate(${x},${y})${extra.turn ? " rotate(-90)" : ""}` });
+      const g = add(svg, "g", { class: "axis", transform: `translate(${x},${y})${extra.turn ? " rotate(-90)" : ""}` });
       add(g, "rect", { x: 0, y: -9, width: 10, height: 10, rx: 2, fill: colour });
       const [before, ...after] = text.split("ₜ"), node = add(g, "text", { x: 15, y: 0, "font-size": 12, fill: colours.text }, before);
-      if (after.length) add(node, "tspan", { "font-size": 10, dy: 3 }, "t"); // few fonts have the sign
+      if (after.length) add(node, "tspan", { dy: 3 }, "t"); // few fonts have the sign
     };
     axis(x0, top + 12, t[view.where === "cross" ? "key_cross" : `key_${view.where}`], roles.key);
     axis(12, below ? y0 + tall : Math.min(height - 4, y0 + tall), name, roles.query, { turn: true });
