@@ -52,7 +52,7 @@ def page_changed() -> bool:
 
 def current_run() -> Run:
     """The run of `?run=`, else the one this session looked at last, else the shipped sample. Keeps it in the URL, which
-    goes on asking for a run that is not here until another one is chosen.
+    goes on asking for a run that is in the trash until another one is chosen.
     """
     asked = st.query_params.get("run")
     run = store.find(asked) if asked and len(asked) <= MAX_URL_VALUE else None
@@ -66,7 +66,7 @@ def current_run() -> Run:
         if run is None and not asked:
             notice_bad_url("run", gone(last))
     run = run or sample()
-    if missed:
+    if missed and len(missed) <= MAX_URL_VALUE and trash.find(missed):
         st.session_state["run"] = run.id  # its address stays, so that a reload shows it once it is brought back
     else:
         _remember(run)
