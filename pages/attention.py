@@ -6,6 +6,7 @@ from dataclasses import asdict, astuple
 
 import streamlit as st
 
+from core.lab import ideal_pattern
 from playground import address, attention_view, pick
 from playground.attention_view import clean_view, frames, prepare, read_view, texts, view_query
 from playground.components import component
@@ -81,6 +82,7 @@ component("attention", "heads.js", "lines.js")(
         "part": part and asdict(part),
         "title": pick.title(run),
         "src": [data.vocab.name(i) for i in src],
+        "ideal": ideal_pattern(run.config.task.name, 1, 1) is not None,  # whether the task has a pattern to be far from
         "n_layers": model.n_layers,
         "n_heads": model.n_heads,
         "steps": steps,

@@ -10,6 +10,7 @@ runs = store.list_runs()
 in_view = state.current_run()
 search = runs_view.head(runs, trash_view.popover)
 trash_view.undo()
+runs_view.imported()
 if all(run.is_sample for run in runs):
     st.info(
         _(

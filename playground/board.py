@@ -7,10 +7,11 @@ import streamlit as st
 
 from core.config import ModelConfig, RunConfig
 from core.model import memory_estimate, parameter_counts
-from core.train import pick_device
+from core.tasks import Data
+from core.train import UNSEEN, pick_device
 from playground import api, look
 from playground.components import component
-from playground.i18n import _, language
+from playground.i18n import _, language, ngettext
 from playground.runs import states
 from playground.runs.store import Run
 from playground.settings import words
@@ -45,9 +46,15 @@ def board_data(run: Run) -> dict[str, Any]:
         "language": language(),
         "sample": run.is_sample,
         "facts": facts(run.config),
-        "labels": labels(),
+        "labels": labels(measured_on(run.id, run.config)),
         "look": look.palette(),
     }
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def measured_on(run_id: str, _config: RunConfig) -> int:
+    """How many different strings accuracy and exact match are measured on: of few pairs only few are held out."""
+    return len(Data(_config).unseen(UNSEEN).src.unique(dim=0))
 
 
 def facts(config: RunConfig) -> dict[str, Any]:
@@ -160,8 +167,13 @@ def parts(model: ModelConfig) -> dict[str, dict[str, str]]:
     }
 
 
-def labels() -> dict[str, Any]:
-    """Every text of the board, translated. Braces are filled in by the component."""
+def labels(unseen: int = UNSEEN) -> dict[str, Any]:
+    """Every text of the board, translated. Braces are filled in by the component. unseen: strings that a test measures on."""
+    measured = " " + ngettext(
+        "Measured on {n} string, always the same one.",
+        "Measured on {n} different strings, always the same ones.",
+        unseen,
+    ).format(n=unseen)
     return {
         "board": _("Training board"),
         "sample": _("Shipped sample run — press Train to make your own"),
@@ -210,11 +222,13 @@ def labels() -> dict[str, Any]:
         "token_accuracy_help": _(
             "Share of right next tokens on unseen strings while the model is fed the right tokens before "
             "(teacher forcing)."
-        ),
+        )
+        + measured,
         "exact_match": _("Exact match"),
         "exact_match_help": _(
             "Share of unseen strings that the model, generating by itself, gets right to the last token."
-        ),
+        )
+        + measured,
         "accuracy_alt": _("On unseen strings, 0 to 1. Step {step}: token accuracy {token}, exact match {exact}."),
         "lr": words.label("train.lr"),
         "lr_help": _("How far the weights move in a step. It grows during warm-up, then follows its schedule."),
@@ -228,9 +242,10 @@ def labels() -> dict[str, Any]:
         "samples": _("Unseen examples"),
         "samples_help": _(
             "Strings never used for training, and what the model generates for them. Solid green: right. Dashed orange: wrong. "
-            "Dotted: missing. The number counts wrong tokens."
+            "Dotted: missing. The number counts wrong tokens. “By step” says how old they may be: while a run trains they are "
+            "written anew less often than the curves grow."
         ),
-        "solved": _("{n} of {of} right"),
+        "solved": _("{n} of {of} right · by step {step}"),
         "expected": _("expected"),
         "instead": _("{i}: {got} instead of {expected}"),
         "wrong_tokens": _("{n} wrong; expected {expected}"),

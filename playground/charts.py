@@ -84,14 +84,16 @@ def curves(
 
     `height` is that of the plot itself; Streamlit makes the legend a part of the whole, so its rows are added.
     """
-    height += 45 + (12 + 22 * math.ceil(len(lines) / 2) if legend else 0)
     labels = [line.label for line in lines]
+    widths = (sum(2 if char > "\u2e80" else 1 for char in label) for label in labels)
+    columns = 2 if max(widths, default=0) <= 24 else 1  # a name's end may be all that tells two runs apart
+    height += 45 + (12 + 22 * math.ceil(len(lines) / columns) if legend else 0)
     key = (
         alt.Legend(
             title=None,
             orient="bottom",
-            columns=2,
-            labelLimit=150,
+            columns=columns,
+            labelLimit=150 if columns == 2 else 280,
             symbolType="stroke",
             symbolSize=700,
             symbolStrokeWidth=2.5,

@@ -13,13 +13,14 @@ from core.tasks import TASKS
 from core.train import pick_device
 from playground import estimate
 from playground.draft import Draft, check, matching_preset, prepared, preset_settings
-from playground.i18n import _
+from playground.i18n import N_, _
 from playground.pairs import MAX_TEXT, PairsError, parse
 from playground.presets import PRESETS
 from playground.settings import words
 from playground.settings.words import IN_FORM
 from playground.text import plain
 
+MORE_PAIRS = N_("Upload at least 10 pairs to train on.")
 WIDTHS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # d_model; any other can be typed
 
 
@@ -52,7 +53,7 @@ def form(draft: Draft) -> RunConfig | None:
         row(draft, problems, "model.positions", "model.norm")
         row(draft, problems, "model.scale", "model.dropout")
     row(draft, problems, "model.causal_mask", "model.padding_mask")
-    cost(config, problems)
+    cost(config)
     row(draft, problems, "train.steps", "train.batch_size")
     row(draft, problems, "train.lr", "train.warmup")
     row(draft, problems, "train.seed", "train.device")
@@ -88,6 +89,17 @@ def asked_for(draft: Draft) -> RunConfig | None:
     gather(draft)
     config = check(draft.data)[0]
     return config if config and not too_large(config) else None
+
+
+def why_not(draft: Draft) -> str:
+    """Why these settings cannot be trained, in one sentence; empty if they can."""
+    if draft.refused is not None:
+        return draft.refused.sentence
+    config, problems = check(draft.data)
+    if config is not None:
+        return too_large(config)
+    loc, sentence = next(iter(problems.items()))
+    return _(MORE_PAIRS) if loc == "task.pairs" and not draft.data["task"]["pairs"] else sentence
 
 
 def gather(draft: Draft) -> None:
@@ -238,13 +250,13 @@ def upload(draft: Draft, problems: dict[str, str]) -> None:
             text = _("{n} pairs, the first: {pair}").format(n=len(pairs), pair=plain(first))
         st.caption(text)
     if sentence := problems.get("task.pairs"):
-        st.markdown(f":red[{plain(sentence)}]" if pairs else _("Upload at least 10 pairs to train on."))
+        st.markdown(f":red[{plain(sentence)}]" if pairs else _(MORE_PAIRS))
 
 
-def cost(config: RunConfig | None, problems: dict[str, str]) -> None:
+def cost(config: RunConfig | None) -> None:
     """Parameters and memory, at once; a warning where it is much, the reason where it is too much."""
     if config is None:
-        st.caption(_("Mend what is marked red to see the size of the model."))
+        st.caption(_("The size of the model appears here once these settings can be used."))
         return
     n, size, seconds = estimate.parameters(config), estimate.memory(config), estimate.step_seconds(config)
     st.caption(_("**{n}** parameters · **{size}** to train").format(n=f"{n:,}", size=estimate.size(size)))

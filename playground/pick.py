@@ -60,7 +60,7 @@ def nearest_step(run: Run, asked: str) -> int | None:
         state.notice_bad_url("step")
         return None
     step = min(steps, key=lambda saved: (abs(saved - int(asked)), saved))
-    if step != int(asked):
+    if step != int(asked) and not state.instead():  # a step of a run that is not here says nothing about this one
         sentence = _("Step {asked} is not saved: the page opened at step {step}, the nearest that is.")
         state.notice_bad_url("step", sentence.format(asked=asked, step=step))
     return step

@@ -13,7 +13,7 @@ from playground.runs import archive, bounds, states, store
 from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run
 from playground.runs_list import MOST_COMPARED, PIN, Row
-from playground.runs_view import JUST_NOW, ROOT, SELECTED, select, telling, upload_limit
+from playground.runs_view import JUST_NOW, ROOT, SELECTED, TICK, select, telling, upload_limit
 from playground.text import plain
 
 
@@ -21,14 +21,7 @@ def manage(row: Row) -> None:
     """Everything that can be done with one run."""
     run, status = row.run, row.status
     active = status.state in ACTIVE and not run.is_sample
-    st.markdown(f"**{plain(runs_list.title(run, row.label))}** · {states.word(status.state)}")
-    made = _("Step {step} of {steps} · {n} parameters · {differs}").format(
-        step=f"{status.step:,}",
-        steps=f"{run.config.train.steps:,}",
-        n=f"{sum(parameter_counts(run.config.model).values()):,}",
-        differs=row.differs,
-    )
-    st.caption(plain(made))
+    st.fragment(summary, run_every=TICK if active else None)(run.id)  # the table above it does not stand still either
     notes = [_(status.template).format(**status.values)] if status.template else []
     if files := runs_list.damage(run):
         notes.append(_(store.PARTLY).format(files=", ".join(files)))
@@ -86,6 +79,19 @@ def manage(row: Row) -> None:
             if st.form_submit_button(_("Save")):
                 relabel(run, name=name, tags=tuple(tags.replace("，", ",").split(",")), notes=note)
                 st.rerun()
+
+
+def summary(run_id: str) -> None:
+    """What the run is and how far it has come."""
+    for row in runs_list.rows([store.find(run_id)]):
+        st.markdown(f"**{plain(runs_list.title(row.run, row.label))}** · {states.word(row.status.state)}")
+        made = _("Step {step} of {steps} · {n} parameters · {differs}").format(
+            step=f"{row.status.step:,}",
+            steps=f"{row.config.train.steps:,}",
+            n=f"{sum(parameter_counts(row.config.model).values()):,}",
+            differs=row.differs,
+        )
+        st.caption(plain(made))
 
 
 def bulk(rows: list[Row]) -> None:

@@ -20,6 +20,7 @@ from playground.text import plain
 ROOT = Path(__file__).resolve().parents[1]
 SELECTED = "runs.selected"  # ids of the ticked rows, in the order in which they were ticked
 JUST_NOW = "runs.deleted"  # ids that this person deleted on this visit of the page
+CAME_IN = "runs.imported"  # id of the run that this person imported on this visit of the page
 ROW_HEIGHT = 32  # pixels
 AT_ONCE = 2  # imports
 PATIENCE = 30.0  # seconds that a third one waits
@@ -101,10 +102,22 @@ def upload() -> None:
         st.session_state["runs.uploads"] = generation + 1  # an empty uploader
         if run is not None:
             select([run.id])
+            st.session_state.pop(JUST_NOW, None)  # its Undo would read as undoing this
+            st.session_state[CAME_IN] = run.id
             st.toast(_("Imported."))
         st.rerun()
     if trouble := st.session_state.get("runs.import_trouble"):
         st.error(plain(trouble))
+
+
+def imported() -> None:
+    """What the import made, until the page is left or something is deleted."""
+    run = store.find(st.session_state.get(CAME_IN, ""))
+    if state.page_changed() or JUST_NOW in st.session_state or run is None:
+        st.session_state.pop(CAME_IN, None)
+        return
+    text = _("Imported as a new run: {title}, id {id}. “Made” is the time of the import.")
+    st.caption(f"✓ {plain(text.format(title=runs_list.title(run), id=run.id))}")
 
 
 def bring_in(file: IO[bytes]) -> tuple[Run | None, str]:
@@ -175,17 +188,17 @@ def columns() -> dict[str, Any]:
     c = st.column_config
     return {
         "pin": c.TextColumn(PIN, width=36, help=_("Pinned runs stand first.")),
-        "name": c.TextColumn(_("Name"), width=170),
+        "name": c.TextColumn(_("Name"), width=265),
         "task": c.TextColumn(words.label("task.name"), width=90),
         "differs": c.TextColumn(
             _("Differs from the default in"),
-            width=330,
+            width=260,
             help=_("Every setting that is not the default one of its task."),
         ),
         "steps": c.NumberColumn(_("Steps"), width=60, help=_("Training steps done.")),
         "exact_match": c.ProgressColumn(
             _("Exact match"),
-            width=110,
+            width=105,
             min_value=0.0,
             max_value=100.0,
             format="%.3g%%",
@@ -195,7 +208,7 @@ def columns() -> dict[str, Any]:
             _("Time, s"), width=70, format="%.1f", help=_("Seconds of training, without pauses.")
         ),
         "state": c.TextColumn(_("State"), width=105),
-        "tags": c.ListColumn(_("Tags"), width=90),
+        "tags": c.ListColumn(_("Tags"), width=70),
         "created": c.DatetimeColumn(_("Made"), width=130, format="YYYY-MM-DD HH:mm"),
     }
 

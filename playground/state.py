@@ -51,19 +51,25 @@ def page_changed() -> bool:
 
 
 def current_run() -> Run:
-    """The run of `?run=`, else the one this session looked at last, else the shipped sample. Keeps it in the URL."""
+    """The run of `?run=`, else the one this session looked at last, else the shipped sample. Keeps it in the URL, which
+    goes on asking for a run that is in the trash until another one is chosen.
+    """
     asked = st.query_params.get("run")
     run = store.find(asked) if asked and len(asked) <= MAX_URL_VALUE else None
-    if asked and run is None:
-        notice_bad_url("run", gone(asked))
-        address.put({"run": None})
+    missed = asked if asked and run is None else None
+    if missed and (page_changed() or missed != st.session_state.get("missed")):  # once: the address keeps it
+        notice_bad_url("run", gone(missed))
+    st.session_state["missed"] = missed
     last = st.session_state.get("run")
     if run is None and last and (asked or page_changed()):
         run = store.find(last)
         if run is None and not asked:
             notice_bad_url("run", gone(last))
     run = run or sample()
-    _remember(run)
+    if missed and len(missed) <= MAX_URL_VALUE and trash.find(missed):
+        st.session_state["run"] = run.id  # its address stays, so that a reload shows it once it is brought back
+    else:
+        _remember(run)
     return run
 
 
@@ -89,6 +95,11 @@ def sample() -> Run:
 def _remember(run: Run) -> None:
     st.session_state["run"] = run.id
     address.put({"run": None if run.is_sample else run.id})
+
+
+def instead() -> bool:
+    """Whether the run in view stands in for one that the address asks for and that is not here."""
+    return "run" in st.session_state.get("bad_url", {})
 
 
 def notice_bad_url(name: str, why: str = "") -> None:

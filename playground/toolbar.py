@@ -16,7 +16,7 @@ import streamlit as st
 from core.config import RunConfig
 from playground import state
 from playground.draft import Draft, change_text
-from playground.forms import asked_for, gather
+from playground.forms import asked_for, gather, why_not
 from playground.i18n import _
 from playground.pick import title
 from playground.runs import states, store
@@ -109,7 +109,7 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
         learning_rate(run, active)
         name(run)
     with st.container(key="message", horizontal=True, vertical_alignment="center", gap="small"):
-        message(run, status, draft, active)
+        message(run, status, draft, active, "" if config else why_not(draft))
 
 
 def button(
@@ -137,7 +137,9 @@ def _start(run_id: str, paused_at: int | None = None) -> None:
         return
     config = asked_for(st.session_state["draft"])
     if config is None:
-        st.session_state["trouble"] = _("Nothing was started: mend what is marked red on the left.")
+        st.session_state["trouble"] = _("Nothing was started. {reason}").format(
+            reason=why_not(st.session_state["draft"])
+        )
         return
     _create(config, paused_at)
 
@@ -288,8 +290,8 @@ def name(run: Run) -> None:
     )
 
 
-def message(run: Run, status: Status, draft: Draft, active: bool) -> None:
-    """The one thing to know now."""
+def message(run: Run, status: Status, draft: Draft, active: bool, off: str) -> None:
+    """The one thing to know now. off: why Train is, empty if it is not."""
     trouble, ignored = st.session_state.pop("trouble", ""), state.pop_bad_url()
     if trouble:
         st.markdown(f":red[⚠ {plain(trouble)}]")
@@ -298,7 +300,7 @@ def message(run: Run, status: Status, draft: Draft, active: bool) -> None:
         why = dict.fromkeys(filter(None, ignored.values()))  # each once
         st.markdown(f":orange[⚠ {plain(' '.join((sentence.format(names=', '.join(ignored)), *why)))}]")
     elif draft.changes:
-        st.markdown(f":orange[✎ {plain(changed_text(draft, active))}]")
+        st.markdown(f":orange[✎ {plain(changed_text(draft, active, off))}]")
         st.button(
             _("Undo"),
             key="undo",
@@ -313,13 +315,15 @@ def message(run: Run, status: Status, draft: Draft, active: bool) -> None:
         st.caption(plain(state_text(run, status)))
 
 
-def changed_text(draft: Draft, active: bool) -> str:
+def changed_text(draft: Draft, active: bool, off: str) -> str:
     changes = draft.changes
     listed = ", ".join(
         f"{words.short(name)} {change_text(name, old, new)}" for name, old, new in changes[:CHANGES_SHOWN]
     )
     if len(changes) > CHANGES_SHOWN:
         listed += " " + _("and {n} more").format(n=len(changes) - CHANGES_SHOWN)
+    if off:
+        return _("Changed: {changes}. Train is off for now. {reason}").format(changes=listed, reason=off)
     if active:
         return _("Changed: {changes}. Press Train to start a new run; this one goes on.").format(changes=listed)
     return _("Changed: {changes}. Press Train to start a new run.").format(changes=listed)

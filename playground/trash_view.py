@@ -22,7 +22,7 @@ def undo() -> None:
         return
     text = ngettext("{n} run is in the trash.", "{n} runs are in the trash.", len(ids)).format(n=len(ids))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"🗑 {text}", width="content")
+        st.markdown(f":material/delete: {text}", width="content")
         st.button(_("Undo"), key="runs.undo", on_click=bring_back, args=(ids,), help=_("Bring them back as they were."))
 
 
@@ -31,7 +31,9 @@ def popover() -> None:
     deleted = trash.listed()
     if not deleted:
         return
-    with st.popover(f"🗑 {_('Trash')} · {len(deleted)}", help=_("Runs deleted within the last day, by anyone here.")):
+    with st.popover(
+        f":material/delete: {_('Trash')} · {len(deleted)}", help=_("Runs deleted within the last day, by anyone here.")
+    ):
         text = ngettext("{n} run, {size} MB on the disk.", "{n} runs, {size} MB on the disk.", len(deleted))
         total, whole = trash.size()
         size = ("" if whole else "> ") + (f"{total / 1e6:,.3g}" if total < 1e9 else f"{total / 1e6:,.0f}")

@@ -2,6 +2,7 @@
 // All saved steps lie here, packed, so time, heads and views change without asking the server; it is told afterwards.
 // Where that would be too much (`data.part`), one head lies here and small maps of its layer: for another the server is asked.
 
+const NARROW = 760, MAIN = 506; // pixels: a window this wide is narrow; the large map of 360 with its labels
 const KINDS = ["encoder", "decoder", "cross"], UNIT = 50000, BLOCKED = 65535;
 const KEPT = new WeakMap();
 
@@ -85,7 +86,11 @@ class View {
     this.tip = tooltip(root);
     this.preview = null; this.token = null; this.hover = null; this.every = false; this.playing = null;
     this.frames = new Map();
-    this.resized = new ResizeObserver(() => this.data && this.draw());
+    this.resized = new ResizeObserver(() => {
+      if (!this.data) return;
+      if (this.wide !== root.clientWidth) { this.wide = root.clientWidth; this.$(".grid").style.setProperty("--thumb", `${this.thumb()}px`); }
+      this.draw();
+    });
     this.resized.observe(this.$(".paper"));
     this.fit = () => {
       const top = root.getBoundingClientRect().top + (root.closest("[data-testid=stMain]")?.scrollTop ?? 0);
@@ -187,11 +192,18 @@ class View {
   // The layers whose heads stand in the grid.
   layers() { return this.data.part ? [this.data.part.layer] : Array.from({ length: this.data.n_layers }, (_, i) => i); }
 
+  // The side of a small map. A narrow window (a projector, a zoomed page) leaves the large one its 360 pixels: the small ones
+  // shrink beside it, or, where they would be too small to tell apart, go below it.
   thumb() {
-    const { n_layers, n_heads, part } = this.data;
-    if (part) return Math.max(30, Math.min(48, Math.floor((this.root.clientWidth * 0.4 - 20) / Math.min(8, n_heads)) - 16));
+    const { n_layers, n_heads, part } = this.data, width = this.root.clientWidth;
     const room = parseFloat(this.root.style.getPropertyValue("--room")) || 560;
-    return Math.max(30, Math.min(124, this.root.clientWidth * 0.1, Math.floor((room - 60) / n_heads) - 25, Math.floor((this.root.clientWidth * 0.4 - 50) / n_layers) - 16));
+    const side = (across) => (part ? Math.min(48, Math.floor((across - 20) / Math.min(8, n_heads)) - 16)
+      : Math.min(124, width * 0.1, Math.floor((room - 60) / n_heads) - 25, Math.floor((across - 50) / n_layers) - 16));
+    this.narrow = width < NARROW;
+    const beside = side(this.narrow ? width - MAIN : width * 0.4), stacked = this.narrow && beside < 30;
+    this.root.classList.toggle("narrow", this.narrow);
+    this.root.classList.toggle("stacked", stacked);
+    return Math.max(30, stacked ? side(width) : beside);
   }
 
   // Show something else; the server is told after a pause, so that the URL and the frames it computes follow.
@@ -261,8 +273,8 @@ class View {
     if (frame.packed.capped && view.where !== "encoder") { ready.classList.add("warn"); setText(ready, `⚠ ${fill(t.capped, { n: frame.packed.writes.length })}`); }
     else { ready.classList.remove("warn"); setText(ready, this.frames.size < data.steps.length ? fill(t.ready, { n: this.frames.size, all: data.steps.length }) : ""); }
 
-    const cross = view.where === "cross";
-    const nearest = (n) => (n.copy <= n.reverse ? `${n.copy.toFixed(2)} c` : `${n.reverse.toFixed(2)} r`);
+    const cross = view.where === "cross" && data.ideal; // then there is a distance to it
+    const nearest = (n) => (n.copy <= n.reverse ? `${n.copy.toFixed(2)}\u00a0c` : `${n.reverse.toFixed(2)}\u00a0r`);
     paintHeads(this.$(".grid"), (i, h) => {
       const m = frame.map(view.where, i, h), n = frame.numbers(view.where, i, h);
       const name = fill(t.layer_head, { layer: i + 1, head: h + 1 });
@@ -331,23 +343,26 @@ class View {
     const label = 34 + 8 * longest, head_room = top + 52, linesWidth = Math.max(230, Math.min(330, width * 0.33));
     const x0 = label + 18, y0 = head_room, q_width = Math.min(label, 120), k_width = 54, LEAST = 4;
     // Where map and lines do not fit side by side the lines go below.
-    const below = x0 + Math.max(LEAST * m.columns + 44, 170) + q_width + 60 + k_width + 12 > width;
+    const below = (this.narrow && !top) || x0 + Math.max(LEAST * m.columns + 44, 170) + q_width + 60 + k_width + 12 > width;
     const across = below ? width - x0 - 12 : width - linesWidth - label - 60;
-    const cell = Math.max(below ? 2 : LEAST, Math.min(below ? 8 : 64, across / m.columns, below ? 8 : (height - head_room - 6) / m.rows));
-    const font = Math.max(11, Math.min(13, cell * 0.8));
+    const most = Math.max(64, Math.min(120, 360 / Math.max(m.rows, m.columns))); // a short text fills the place, too
+    const cell = Math.max(below ? 2 : LEAST, Math.min(most, across / m.columns, below ? Math.max(8, 420 / m.rows) : (height - head_room - 6) / m.rows));
+    const font = Math.max(12, Math.min(13, cell * 0.8));
+    const name = t[decoder ? "query_decoder" : "query_encoder"];
+    const tall = Math.max(cell * m.rows, 18 + [...name].reduce((sum, c) => sum + (c > "\u2e80" ? 12 : 6.4), 0)); // of the map or its name
     this.box = { x0, y0, cell, rows: m.rows, columns: m.columns };
 
     // Axis names, then tokens with their positions.
     const soft = colours.soft, roles = data.look.roles;
     const axis = (x, y, text, colour, extra = {}) => {
-      const g = add(svg, "g", { transform: `translate(${x},${y})${extra.turn ? " rotate(-90)" : ""}` });
+      const g = add(svg, "g", { class: "axis", transform: `translate(${x},${y})${extra.turn ? " rotate(-90)" : ""}` });
       add(g, "rect", { x: 0, y: -9, width: 10, height: 10, rx: 2, fill: colour });
-      add(g, "text", { x: 15, y: 0, "font-size": 12, fill: colours.text }, text);
+      const [before, ...after] = text.split("ₜ"), node = add(g, "text", { x: 15, y: 0, "font-size": 12, fill: colours.text }, before);
+      if (after.length) add(node, "tspan", { dy: 3 }, "t"); // few fonts have the sign
     };
     axis(x0, top + 12, t[view.where === "cross" ? "key_cross" : `key_${view.where}`], roles.key);
-    const name = t[decoder ? "query_decoder" : "query_encoder"];
-    axis(12, Math.min(height - 4, y0 + Math.max(cell * m.rows, name.length * 6.4 + 18)), name, roles.query, { turn: true });
-    const every = Math.ceil(13 / cell), apart = Math.ceil(15 / cell); // labels that do not touch
+    axis(12, below ? y0 + tall : Math.min(height - 4, y0 + tall), name, roles.query, { turn: true });
+    const every = Math.ceil(13 / cell), apart = Math.ceil(Math.max(15, 3 + 7 * String(m.columns).length) / cell); // labels that do not touch
     for (let i = 0; i < m.rows; i += every) this.token_(svg, "q", i, queryText(i), x0 - 6, y0 + (i + 0.5) * cell, label - 8, Math.max(cell, 12), "end", font, focus);
     for (let k = 0; k < m.columns; k += apart) this.token_(svg, "k", k, keys[k], x0 + (k + 0.5) * cell, y0 - 17, Math.max(cell, 12), 34, "middle", font, focus);
 
@@ -358,7 +373,7 @@ class View {
         fill: blocked ? "url(#blocked)" : colourOf(table, value, low, limit), ...(cell > 7 ? { stroke: colours.background, "stroke-width": 1 } : {}) });
       if (cell >= 34 && !blocked && (view.show === "scores" || value >= 0.05)) {
         const [r, g, b] = rgb(colourOf(table, value, low, limit));
-        add(cells, "text", { x: (x0 + (k + 0.5) * cell).toFixed(1), y: (y0 + (q + 0.5) * cell + 4).toFixed(1), "text-anchor": "middle", "font-size": 11, "pointer-events": "none",
+        add(cells, "text", { x: (x0 + (k + 0.5) * cell).toFixed(1), y: (y0 + (q + 0.5) * cell + 4).toFixed(1), "text-anchor": "middle", "font-size": 12, "pointer-events": "none",
           fill: 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#111" : "#fff" }, view.show === "scores" ? value.toFixed(1) : value.toFixed(2));
       }
     }
@@ -371,14 +386,14 @@ class View {
     add(svg, "rect", { class: "cursor", fill: "none", stroke: colours.text, "stroke-width": 2, visibility: "hidden", "pointer-events": "none" });
 
     // The same head as lines. Columns: queries left, keys right.
-    const gap = below ? 12 : x0 + Math.max(cell * m.columns + 44, 170), y1 = below ? y0 + cell * m.rows + 36 : y0;
-    const row = below ? Math.max(LEAST, cell) : Math.max(LEAST, Math.min(cell, (height - y0 - 6) / Math.max(m.rows, m.columns)));
+    const gap = below ? 12 : x0 + Math.max(cell * m.columns + 44, 170), y1 = below ? y0 + tall + 36 : y0;
+    const row = below ? Math.max(LEAST, Math.min(24, cell)) : Math.max(LEAST, Math.min(cell, (height - y0 - 6) / Math.max(m.rows, m.columns)));
     const span = Math.max(60, Math.min(260, width - gap - q_width - k_width - 12)), lx = gap + q_width;
     const heads = (this.every && !data.part ? Array.from({ length: data.n_heads }, (_, h) => h) : [head]).map((h) => ({ head: h, weight: frame.matrix(view.where, layer, h).weight }));
     axis(gap, y1 - y0 + top + (below ? 40 : 12), t.query, roles.query);
     axis(lx + span + 4, y1 - y0 + top + (below ? 40 : 12), t.key, roles.key);
     const y = drawLines(svg, { x: lx, y: y1, width: span, row, queries: m.rows, keys: m.columns, heads, focus, colours: data.look.heads });
-    const size = Math.max(11, Math.min(13, row * 0.75)), skip = Math.ceil(13 / row);
+    const size = Math.max(12, Math.min(13, row * 0.75)), skip = Math.ceil(13 / row);
     for (let i = 0; i < m.rows; i += skip) this.token_(svg, "q", i, queryText(i), lx - 5, y.query(i), q_width - 4, Math.max(row, 12), "end", size, focus);
     for (let k = 0; k < m.columns; k += skip) this.token_(svg, "k", k, keys[k], lx + span + 5, y.key(k), k_width, Math.max(row, 12), "start", size, focus);
     if (focus && !this.every) { // with one token alone there is room for its numbers
@@ -386,7 +401,7 @@ class View {
       for (let i = 0; i < n; i++) {
         const weight = focus.side === "q" ? m.weight(focus.i, i) : m.weight(i, focus.i);
         if (weight >= 0.025 && row > 9) add(svg, "text", { x: focus.side === "q" ? lx + span - 4 : lx + 4, y: (focus.side === "q" ? y.key(i) : y.query(i)) - 4, "text-anchor": focus.side === "q" ? "end" : "start",
-          "font-size": 11, fill: colours.text, stroke: colours.background, "stroke-width": 3, "paint-order": "stroke", "pointer-events": "none" }, three(weight));
+          "font-size": 12, fill: colours.text, stroke: colours.background, "stroke-width": 3, "paint-order": "stroke", "pointer-events": "none" }, three(weight));
       }
     }
     const lines = row * Math.max(m.rows, m.columns), bottom = below ? y1 + lines : y0 + Math.max(cell * m.rows, lines);
@@ -400,12 +415,12 @@ class View {
     const g = add(svg, "g", { class: "tok", "data-side": side, "data-i": i });
     add(g, "rect", { x: left, y: y - height / 2, width, height, rx: 3, fill: role, "fill-opacity": on ? 0.3 : 0 });
     if (anchor === "middle") {
-      add(g, "text", { x, y: y - 5, "text-anchor": "middle", "font-size": Math.min(9, font), fill: colours.soft }, String(i + 1));
+      add(g, "text", { x, y: y - 5, "text-anchor": "middle", "font-size": 12, fill: colours.soft }, String(i + 1));
       add(g, "text", { x, y: y + 10, "text-anchor": "middle", "font-size": font, "font-family": colours.mono, fill: colours.text, "xml:space": "preserve" }, text);
       return;
     }
     const node = add(g, "text", { x, y: y + font * 0.35, "text-anchor": anchor, "font-size": font, "font-family": colours.mono, fill: colours.text, "xml:space": "preserve" });
-    const number = () => add(node, "tspan", { "font-size": Math.min(9, font), fill: colours.soft }, anchor === "end" ? `${i + 1}  ` : `  ${i + 1}`);
+    const number = () => add(node, "tspan", { "font-size": 12, fill: colours.soft }, anchor === "end" ? `${i + 1}  ` : `  ${i + 1}`);
     if (anchor === "end") number();
     add(node, "tspan", {}, text);
     if (anchor === "start") number();
@@ -482,9 +497,9 @@ class View {
     const all = [];
     for (const i of this.layers()) for (let h = 0; h < data.n_heads; h++) {
       const n = frame.numbers(view.where, i, h);
-      all.push([String(i + 1), String(h + 1), three(n.entropy), three(n.copy), three(n.reverse)]);
+      all.push([String(i + 1), String(h + 1), three(n.entropy), ...(data.ideal ? [three(n.copy), three(n.reverse)] : [])]);
     }
-    table(`${t.heads_table} · ${t[view.where]}`, [t.column_layer, t.column_head, t.column_entropy, t.column_copy, t.column_reverse], all);
+    table(`${t.heads_table} · ${t[view.where]}`, [t.column_layer, t.column_head, t.column_entropy, ...(data.ideal ? [t.column_copy, t.column_reverse] : [])], all);
   }
 
   save(what) {

@@ -13,9 +13,13 @@ function drawLarge(root, data, tip) {
   figure.hidden = data.chosen === null || data.chosen === undefined;
   if (figure.hidden) return;
   const head = data.heads[data.chosen], colours = theme(root), table = sequential(data.look, colours.dark);
-  const cell = Math.max(5, Math.min(26, Math.floor(data.height / rows.length), Math.floor(430 / columns.length)));
+  const cell = Math.max(5, Math.min(Math.max(26, Math.min(60, 180 / Math.max(rows.length, columns.length))), Math.floor(data.height / rows.length), Math.floor(430 / columns.length)));
   const box = { x: LEFT, y: RIM, width: cell * columns.length, height: cell * rows.length };
-  const w = LEFT + box.width + 4, h = RIM + box.height + 4;
+  // The names of the axes are whole, also where the map is smaller than they are.
+  const measure = canvas.getContext("2d"), name = `11px ${colours.font}`;
+  measure.font = name;
+  const [top, side] = [t.columns, t.rows].map((text) => Math.ceil(measure.measureText(text).width));
+  const w = LEFT + Math.max(box.width, top) + 4, h = RIM + Math.max(box.height, side) + 4;
   canvas.style.setProperty("--w", `${w}px`); canvas.style.setProperty("--h", `${h}px`);
   figure.style.setProperty("--w", `${Math.max(w, 320)}px`);
   const ctx = sharp(canvas, w, h);
@@ -27,9 +31,9 @@ function drawLarge(root, data, tip) {
     columns.forEach((token, j) => ctx.fillText(token, LEFT + (j + 0.5) * cell, RIM - 9, cell * 1.5));
     rows.forEach((token, i) => ctx.fillText(token, LEFT - 15, RIM + (i + 0.5) * cell, 26));
   }
-  ctx.fillStyle = colours.soft; ctx.font = `11px ${colours.font}`;
-  ctx.textAlign = "left"; ctx.fillText(t.columns, LEFT, 12, Math.max(w - LEFT, 60));
-  ctx.save(); ctx.translate(12, RIM + box.height); ctx.rotate(-Math.PI / 2); ctx.fillText(t.rows, 0, 0, box.height); ctx.restore();
+  ctx.fillStyle = colours.soft; ctx.font = name;
+  ctx.textAlign = "left"; ctx.fillText(t.columns, LEFT, 12);
+  ctx.save(); ctx.translate(12, h - 4); ctx.rotate(-Math.PI / 2); ctx.fillText(t.rows, 0, 0); ctx.restore();
   ctx.lineWidth = 1.5; ctx.setLineDash([3, 2]); ctx.strokeStyle = data.look.roles.wrong;
   for (const [i, j] of data.ideal ?? []) ctx.strokeRect(LEFT + j * cell + 1.5, RIM + i * cell + 1.5, cell - 3, cell - 3);
   ctx.setLineDash([]);

@@ -8,7 +8,7 @@ class Samples {
 
   draw() {
     const { live, data, root } = this.board, { labels } = data, samples = live.probe?.samples ?? [];
-    const sign = JSON.stringify([samples, this.box.clientWidth, labels.expected]);
+    const sign = JSON.stringify([samples, live.probe?.step, this.box.clientWidth, labels.expected]);
     if (sign === this.drawn) return;
     this.drawn = sign;
     const from = Math.max(0, ...samples.map((s) => s.src.length));
@@ -38,7 +38,7 @@ class Samples {
       setAttr(sign, "title", wrong ? fill(labels.wrong_tokens, { n: wrong, expected: sample.expected.join(" ") }) : labels.all_right);
       setAttr(row, "aria-label", `${sample.src.join(" ")} → ${sample.got.join(" ")}: ${wrong ? fill(labels.wrong_tokens, { n: wrong, expected: sample.expected.join(" ") }) : labels.all_right}`);
     });
-    setText(root.querySelector(".samples .count"), samples.length ? fill(labels.solved, { n: solved, of: samples.length }) : "");
+    setText(root.querySelector(".samples .count"), samples.length ? fill(labels.solved, { n: solved, of: samples.length, step: live.probe.step.toLocaleString("en") }) : "");
   }
 
   row() {

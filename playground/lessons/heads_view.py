@@ -78,7 +78,10 @@ def under(look: heads.Look, keys: int, ideal: str) -> str:
     lines = [_("{bits} of {most} bits").format(bits=f"{look.bits:.2f}", most=f"{math.log2(keys):.2f}")]
     diagonal = _("diagonal {share}").format(share=f"{look.diagonal:.0%}")
     anti = "" if look.anti is None else _("anti-diagonal {share}").format(share=f"{look.anti:.0%}")
-    lines += [anti, diagonal] if ideal == "reverse" else [diagonal, anti]
+    both = [anti, diagonal] if ideal == "reverse" else [diagonal, anti]
+    lines += (
+        both if keys > 2 else both[: bool(ideal)]
+    )  # of two columns every cell lies on one of them: only what is asked for
     return "\n".join(filter(None, lines))
 
 

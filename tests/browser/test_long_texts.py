@@ -83,3 +83,37 @@ def test_another_head_of_a_large_model_is_fetched(page: Any, server: Server, run
         "e.shadowRoot?.querySelector('#attention .title .name')?.textContent.includes('Layer 3, head 10'))"
     )
     page.wait_for_url("**layer=3**")
+
+
+# Of a figure: the longer side of the map in pixels, the smallest type, and how many names of axes lie on other text.
+FIGURE = """(svg) => {
+  const box = (nodes) => nodes.map((node) => node.getBoundingClientRect());
+  const cells = box([...svg.querySelectorAll('.cells > rect')]), names = [...svg.querySelectorAll('.axis')];
+  const side = (from, to) => Math.max(...cells.map((c) => c[to])) - Math.min(...cells.map((c) => c[from]));
+  const others = [...svg.querySelectorAll('.tok text, .axis')];
+  const on = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+  return [Math.max(side('left', 'right'), side('top', 'bottom')),
+    Math.min(...[...svg.querySelectorAll('text, tspan')].map((node) => parseFloat(getComputedStyle(node).fontSize))),
+    names.filter((name) => others.some((other) => other !== name && on(name.getBoundingClientRect(), other.getBoundingClientRect()))).length];
+}"""
+
+
+@pytest.mark.parametrize("size", [(1024, 768), (853, 533)])  # a projector; 1280x800 at 150 %
+@pytest.mark.parametrize("language", ["en", "zh_CN"])
+@pytest.mark.parametrize("n", [3, 10])
+@pytest.mark.parametrize("name", ["small", "deep"])
+def test_the_large_map_is_large_in_a_narrow_window(
+    page: Any, server: Server, runs: dict[str, Run], name: str, n: int, language: str, size: tuple[int, int]
+) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.goto(f"{server.url}/attention?run={runs[name].id}&text={TEXT[:n]}&write=answer&lang={language}")
+    page.wait_for_selector("#attention .figure .cells rect")
+    page.wait_for_selector(IDLE)
+    page.wait_for_timeout(300)
+    longer, type_size, covered = page.locator("#attention .figure").evaluate(FIGURE)
+    assert longer >= 355  # 360 with the frame of the map
+    assert type_size >= 12
+    assert covered == 0
+    assert page.locator("#attention .figure").evaluate(OUTSIDE) == []
+    small = "(nodes) => nodes.map((node) => parseFloat(getComputedStyle(node).fontSize))"
+    assert min(page.locator("#attention .thumb span").evaluate_all(small)) >= 12

@@ -244,3 +244,9 @@ def test_the_run_box_lists_the_newest_and_says_where_the_older_ones_are(monkeypa
     assert box.value == made[0].id
     assert len(box.options) == 4  # it, two of the newest, the sample
     assert "older ones" in box.help
+
+
+@pytest.mark.parametrize("task", ["reverse", "copy", "sort"])
+def test_the_distance_to_an_ideal_is_shown_where_the_task_has_one(task: str) -> None:
+    at = open_page(run=make_run(task={"name": task}).id, text="abca")
+    assert data_of(at)["ideal"] == (task != "sort")

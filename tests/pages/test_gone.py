@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 from core.checkpoint import save_weights
 from core.model import Transformer
 from playground import lessons
-from playground.runs import store
+from playground.runs import store, trash
 from tests.pages.looking import make_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,3 +64,24 @@ def test_a_step_that_is_not_saved(page: str) -> None:
     assert "Step 7 is not saved" in said(at)
     assert "step 5" in said(at)
     assert "Step" not in said(opened(page, run=run.id, step="10", text="abc"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_step_of_a_run_that_is_not_here_says_nothing_about_the_sample(page: str, sample: None) -> None:
+    run = make_run()
+    store.delete(run.id)
+    assert "not saved" not in said(opened(page, run=run.id, step="7", text="abc"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_reload_shows_the_run_that_was_brought_back(page: str, sample: None) -> None:
+    run = make_run()
+    run_id = run.id
+    store.delete(run_id)
+    at = opened(page, run=run_id)
+    assert "was deleted" in said(at)
+    assert run_id in at.query_params["run"]
+    assert "was deleted" in said(at.run())
+    assert run_id in at.query_params["run"]
+    assert trash.restore(run_id)
+    assert "deleted" not in said(opened(page, run=run_id))

@@ -16,7 +16,7 @@ from core.lab import recompute
 from core.model import BOS, EOS, PAD, Transformer
 from core.tasks import Batch, Data
 from core.trace import Trace
-from playground.lessons import heads
+from playground.lessons import heads, heads_view
 from playground.lessons.frame import source_lines
 from playground.runs.store import Run
 from tests.pages import looking
@@ -249,3 +249,11 @@ def test_a_leaking_model_is_measured_too() -> None:
     batch: Batch = data(model).unseen(10)
     written = heads.outcome(model, batch).written
     assert torch.equal(heads.outcome_again(model, batch, written).written, written)
+
+
+def test_of_a_map_of_two_columns_only_what_the_task_asks_for_is_said() -> None:
+    look = heads.Look(0.5, 0.25, 0.1)
+    assert "diagonal" not in heads_view.under(look, 2, "")
+    assert heads_view.under(look, 2, "reverse").splitlines()[1:] == ["anti-diagonal 25%"]
+    assert heads_view.under(look, 2, "copy").splitlines()[1:] == ["diagonal 50%"]
+    assert len(heads_view.under(look, 3, "").splitlines()) == 3

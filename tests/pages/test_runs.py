@@ -403,3 +403,34 @@ def test_a_rate_set_by_hand_is_what_sets_two_runs_apart(app: Open, crew: RunsNot
     base = f"{RunConfig().train.lr:g}"
     assert apart.loc["rate"].tolist() == [base, f"{base} → 0.0005 at step 20"]
     assert not any("same settings" in caption.value for caption in at.caption)
+
+
+def test_an_import_says_what_came_in_and_ends_the_undo_of_a_deletion(
+    app: Open, crew: RunsNotes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, came = make(name="gone"), make(name="came")
+    store.delete(gone.id)
+    at = visit(app)
+    at.session_state[runs_view.JUST_NOW] = [gone.id]
+    at.run()
+    assert any("1 run is in the trash" in m.value for m in at.markdown)
+    monkeypatch.setattr(runs_view, "bring_in", lambda file: (came, ""))
+    at.file_uploader[0].upload("x.zip", b"zip", "application/zip").run()
+    assert not at.exception, at.exception
+    assert not any("in the trash" in m.value for m in at.markdown)
+    said = [c.value for c in at.caption if "Imported as a new run" in c.value]
+    assert len(said) == 1
+    assert "came" in said[0]
+    assert came.id in said[0].replace("\\", "")
+    at.switch_page("../pages/train.py").run()
+    at.switch_page("../pages/runs.py").run()
+    assert not any("Imported" in c.value for c in at.caption)
+
+
+def test_the_panel_under_the_list_follows_a_run_that_trains(app: Open, crew: RunsNotes) -> None:
+    run = make("running")
+    crew.held.add(run.id)  # type: ignore[attr-defined]
+    at = visit(app, run)
+    assert any("Step 20 of" in c.value for c in at.caption)
+    run.set_status(Status("running", 33))
+    assert any("Step 33 of" in c.value for c in at.run().caption)

@@ -206,6 +206,8 @@ def test_tasks_with_symbols_of_their_own(app: Open, notes: Notes) -> None:
     set_and_run(at, "task.name", "pairs")
     assert "Upload at least 10 pairs" in said(at)
     assert widget(at, "train").disabled
+    assert "Press Train" not in said(at)
+    assert "Train is off for now. Upload at least 10 pairs" in said(at)
 
 
 def test_pairs_from_a_csv(app: Open, notes: Notes) -> None:
@@ -478,6 +480,9 @@ def test_a_refused_upload_leaves_no_pairs_in_force(app: Open, notes: Notes) -> N
     upload(at, BAD, "bad.csv")
     assert "Line 2 has 3 columns" in said(at)
     assert "No pairs are in use" in said(at)
+    assert "Train is off for now. Line 2 has 3 columns" in said(at)
+    assert "Press Train" not in said(at)
+    assert "marked red" not in said(at)
     assert "12 pairs" not in said(at)
     assert draft(at).data["task"]["pairs"] == []
     assert widget(at, "train").disabled

@@ -76,3 +76,15 @@ def test_heat_maps_are_keyed_by_position_and_have_one_scale() -> None:
     assert charts.bars(x_title="probability", y_title="token", share=True)["layer"][0]["encoding"]["x"]["scale"] == {
         "domain": [0, 1]
     }
+
+
+def test_long_names_of_runs_are_whole_in_the_legend() -> None:
+    def key(*names: str) -> dict[str, float]:
+        spec = charts.curves(tuple(charts.Line(name, i) for i, name in enumerate(names)), x_title="x", y_title="y")
+        found: dict[str, float] = spec["layer"][0]["encoding"]["color"]["legend"]
+        return found
+
+    long = "reverse · 11-26 01:33:40 · rate → 0.00024"
+    assert key("a", "b")["columns"] == 2
+    assert key("a", long)["columns"] == 1
+    assert key("a", long)["labelLimit"] >= 6 * len(long)

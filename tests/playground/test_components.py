@@ -14,6 +14,8 @@ from streamlit.testing.v1 import AppTest
 
 from core.config import ModelConfig, RunConfig
 from core.model import parameter_counts
+from core.read import build, fit
+from core.tasks import Data
 from playground import board, look
 from playground.components import FOLDER, source
 
@@ -147,3 +149,14 @@ def test_arithmetic_of_the_board(tmp_path: Path) -> None:
     script.write_text(stub + BOARD["js"] + CHECKS, encoding="utf-8")
     done = subprocess.run(["node", script], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_board_says_on_how_many_strings_it_is_measured() -> None:
+    pairs = [(f"a{i}", f"b{i}") for i in range(100)]
+    config = build(fit({"task": {"name": "pairs", "pairs": pairs}}))
+    held = int(Data(config).pairs_unseen.sum())
+    assert 1 < held < 40
+    assert board.measured_on("test-pairs", config) == held
+    assert f"Measured on {held} different strings" in board.labels(held)["exact_match_help"]
+    assert "Measured on 1 string, " in board.labels(1)["token_accuracy_help"]
+    assert "{step}" in board.labels()["solved"]
