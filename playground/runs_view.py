@@ -104,7 +104,6 @@ def upload() -> None:
             select([run.id])
             st.session_state.pop(JUST_NOW, None)  # its Undo would read as undoing this
             st.session_state[CAME_IN] = run.id
-            st.toast(_("Imported."))
         st.rerun()
     if trouble := st.session_state.get("runs.import_trouble"):
         st.error(plain(trouble))
@@ -116,7 +115,7 @@ def imported() -> None:
     if state.page_changed() or JUST_NOW in st.session_state or run is None:
         st.session_state.pop(CAME_IN, None)
         return
-    text = _("Imported as a new run: {title}, id {id}. “Made” is the time of the import.")
+    text = _("Imported. It is a new run: {title}, id {id}. “Made” is the time of the import.")
     st.caption(f"✓ {plain(text.format(title=runs_list.title(run), id=run.id))}")
 
 
