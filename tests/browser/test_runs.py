@@ -1,7 +1,6 @@
 """The Runs page in a real browser: tick, compare, rename, take away, bring back, delete."""
 
 import json
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -187,9 +186,9 @@ def bring(page: Any, file: Path) -> None:
 
 def grown(run: Run, size: int) -> None:
     """Give the run so many saved weights that its archive, without anything to go on training, has about this size."""
-    one, step = run.weights_path(40).stat().st_size, 41
+    one, step, model = run.weights_path(40).stat().st_size, 41, Transformer(run.config.model)
     while archive.size(run, run.saved_steps()) + one + archive.OVERHEAD < size:
-        shutil.copyfile(run.weights_path(40), run.weights_path(step))
+        save_weights(run.weights_path(step), model, step)
         step += 1
 
 

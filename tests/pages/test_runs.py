@@ -418,7 +418,7 @@ def test_an_import_says_what_came_in_and_ends_the_undo_of_a_deletion(
     at.file_uploader[0].upload("x.zip", b"zip", "application/zip").run()
     assert not at.exception, at.exception
     assert not any("in the trash" in m.value for m in at.markdown)
-    said = [c.value for c in at.caption if "Imported as a new run" in c.value]
+    said = [c.value for c in at.caption if "It is a new run" in c.value]
     assert len(said) == 1
     assert "came" in said[0]
     assert came.id in said[0].replace("\\", "")
