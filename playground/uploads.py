@@ -1,10 +1,7 @@
 """Uploads are held in memory, up to 64 MB each: so only a few at a time."""
 
 import asyncio
-from collections.abc import MutableMapping
-from typing import Any
 
-import streamlit as st
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,17 +9,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 PLACE = "/_stcore/upload_file/"  # Streamlit's route
 AT_ONCE = 2
 SMALL = 2 * 2**20  # bytes; a table of pairs has 1 MB and waits for nobody
-FRAMING = 2**20  # bytes that a request may be longer than its file
 PATIENCE = 120.0  # seconds that an upload waits for its turn
 SILENCE = 30.0  # seconds without a byte, after which another gets the turn
 
 
 class Uploads:
-    """ASGI middleware: two large uploads at a time; a third waits, unread, and after two minutes is told to come again.
-
-    Streamlit takes the length of a request for that of the file, and would refuse one that just fits: the exact limit is
-    checked again when the file is there.
-    """
+    """ASGI middleware: two large uploads at a time; a third waits, unread, and after two minutes is told to come again."""
 
     def __init__(self, app: ASGIApp, at_once: int = AT_ONCE, patience: float = PATIENCE) -> None:
         self.app, self.patience = app, patience
@@ -40,18 +32,9 @@ class Uploads:
         except TimeoutError:
             return await PlainTextResponse("Too many uploads at a time. Try again.", 503)(scope, receive, send)
         try:
-            await self.app(_measured_later(scope, size), _patient(receive), send)
+            await self.app(scope, _patient(receive), send)
         finally:
             self.turns.release()
-
-
-def _measured_later(scope: Scope, size: int | None) -> Scope:
-    limit = int(st.get_option("server.maxUploadSize")) * 2**20
-    if size is None or not limit < size <= limit + FRAMING:
-        return scope
-    found: MutableMapping[str, Any] = dict(scope)
-    found["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
-    return found
 
 
 def _patient(receive: Receive) -> Receive:
