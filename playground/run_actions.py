@@ -16,6 +16,8 @@ from playground.runs_list import MOST_COMPARED, PIN, Row
 from playground.runs_view import JUST_NOW, ROOT, SELECTED, TICK, select, telling, upload_limit
 from playground.text import plain
 
+MEGA = 10**6  # as the uploader counts
+
 
 def manage(row: Row) -> None:
     """Everything that can be done with one run."""
@@ -187,7 +189,7 @@ def downloads(run: Run) -> None:
             on_click="ignore",
             key=f"runs.zip#{run.id}#{len(kept)}#{state_too}",
             help=_("Settings, curves and weights. Import it here or on another computer.")
-            if size <= upload_limit() * 2**20
+            if size <= upload_limit() * MEGA
             else _("Too large to import in the app, which takes {limit} MB. The command takes it: {command}").format(
                 limit=upload_limit(), command="`python -m playground import FILE.zip`"
             ),
@@ -215,7 +217,7 @@ def packages(run: Run) -> list[tuple[str, list[int], bool, int]]:
     """What can be taken away: label, steps, with the state to go on training, bytes. The whole; and where that is more than the
     app takes back, without that state, and with as few saved steps as fit.
     """
-    limit = upload_limit() * 2**20
+    limit = upload_limit() * MEGA
     try:
         whole = archive.steps_of(run)
         found = [(_("Whole run (.zip)"), whole, True, archive.size(run, whole))]
@@ -234,4 +236,4 @@ def packages(run: Run) -> list[tuple[str, list[int], bool, int]]:
 
 def megabytes(size: int) -> str:
     """As people compare it with a limit: never less than it is."""
-    return f"{math.ceil(size / 2**20 * 10) / 10:g} MB"
+    return f"{math.ceil(size / MEGA * 10) / 10:g} MB"

@@ -82,7 +82,10 @@ _importing = BoundedSemaphore(AT_ONCE)
 
 
 def upload_limit() -> int:
-    """Megabytes of a file that the server takes: the one number that the server, the uploader and our sentences go by."""
+    """Megabytes of a file that the server takes: the one number that the server, the uploader and our sentences go by.
+
+    The uploader counts millions of bytes, the server 2**20 of them and the request around the file: the uploader decides.
+    """
     return int(st.get_option("server.maxUploadSize"))
 
 

@@ -1,7 +1,6 @@
 """Uploads are held in memory, up to 64 MB each: so only a few at a time, and only so many bytes in all."""
 
 import asyncio
-from collections.abc import MutableMapping
 from typing import Any
 
 import streamlit as st
@@ -15,17 +14,12 @@ AT_ONCE = 2
 SMALL = 2 * 2**20  # bytes; a table of pairs has 1 MB and waits for nobody
 KEPT = 3  # largest files that one visit may hold: a file, the one that replaces it, and tables
 KEPT_IN_ALL = 12  # and all visits together
-FRAMING = 2**20  # bytes that a request may be longer than its file
 PATIENCE = 120.0  # seconds that an upload waits for its turn
 SILENCE = 30.0  # seconds without a byte, after which another gets the turn
 
 
 class Uploads:
-    """ASGI middleware: two large uploads at a time; a third waits, unread, and after two minutes is told to come again.
-
-    Streamlit takes the length of a request for that of the file, and would refuse one that just fits: the exact limit is
-    checked again when the file is there.
-    """
+    """ASGI middleware: two large uploads at a time; a third waits, unread, and after two minutes is told to come again."""
 
     def __init__(self, app: ASGIApp, at_once: int = AT_ONCE, patience: float = PATIENCE) -> None:
         self.app, self.patience = app, patience
@@ -44,7 +38,7 @@ class Uploads:
         except TimeoutError:
             return await PlainTextResponse("Too many uploads at a time. Try again.", 503)(scope, receive, send)
         try:
-            await self._pass(_measured_later(scope, size), _patient(receive), send, size)
+            await self._pass(scope, _patient(receive), send, size)
         finally:
             self.turns.release()
 
@@ -75,15 +69,6 @@ def _held() -> list[tuple[str, int]]:
         return []
     storage: dict[str, dict[str, Any]] = getattr(Runtime.instance().uploaded_file_mgr, "file_storage", {})
     return [(visit, len(file.data)) for visit, files in list(storage.items()) for file in list(files.values())]
-
-
-def _measured_later(scope: Scope, size: int | None) -> Scope:
-    limit = _limit()
-    if size is None or not limit < size <= limit + FRAMING:
-        return scope
-    found: MutableMapping[str, Any] = dict(scope)
-    found["headers"] = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
-    return found
 
 
 def _patient(receive: Receive) -> Receive:
