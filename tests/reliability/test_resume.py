@@ -22,7 +22,7 @@ from playground.runs.store import Run
 from playground.runs.training import Training
 from tests.playground.small import config, one_thread, same_bits, weights_on_disk
 
-GAMES = int(os.environ.get("RESUMES", "12"))
+GAMES = int(os.environ.get("RESUMES", "4"))
 STEPS = 60
 SETTINGS = {"warmup": 5, "schedule": "cosine", "lr": 0.01}
 
