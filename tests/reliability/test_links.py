@@ -24,7 +24,7 @@ from tests.playground.small import config, one_thread, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
 MAIN = Path(__file__).parents[2] / "playground" / "main.py"
-DEEP = 3_000  # folders; one path to the innermost would be longer than the system takes
+DEEP = 2_200  # folders; one path to the innermost would be longer than the system takes
 PARTS = (*files.FOLDERS, "metrics.jsonl", "status.json", "label.json", "probe.json", "writer.lock")
 
 
