@@ -43,6 +43,7 @@ class Queue(RuleBasedStateMachine):
         self.runs: dict[str, Known] = {}
         self.trainers: dict[str, FileLock] = {}  # a trainer holds the lock of its folder
         self.served: list[tuple[int, str]] = []  # when, and whose run
+        self.left: dict[str, int] = {}  # owner: when one of their runs last left its slot
         self.clock = 0
         played["games"] += 1
 
@@ -168,10 +169,11 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def nobodys_second_run_before_everybodys_first(self) -> None:
-        """Since somebody without a run at work began to wait, nobody else was served twice."""
+        """Since somebody without a run at work began to wait (while theirs was at work they did not), nobody else was served twice."""
         at_work = {self.runs[run_id].owner for run_id in self.those("at work")}
         for owner in {self.runs[run_id].owner for run_id in self.those("waiting")} - at_work:
             since = min(k.arrived for k in self.runs.values() if k.owner == owner and k.at == "waiting")
+            since = max(since, self.left.get(owner, 0))
             served = Counter(who for when, who in self.served if when > since)
             assert owner in served or all(times == 1 for times in served.values()), (owner, served)
 
@@ -193,6 +195,8 @@ class Queue(RuleBasedStateMachine):
         run.set_status(Status(written or at, 1, server=self.crew._server))
         self.trainers.pop(run.id).release()
         self.runs[run.id].at = at
+        self.clock += 1
+        self.left[self.runs[run.id].owner] = self.clock
 
     def was_right(self, started: set[str]) -> None:
         """One slot came free: it went to who has the fewest, and to the oldest of their runs."""
