@@ -10,6 +10,7 @@ from core.read import build, fit
 from playground.i18n import _
 from playground.runs.changes import Changes
 from playground.settings import words
+from playground.settings.recipes import settings_for
 
 RATE = "rate"  # beside the fields of the configuration: the learning rate as a person changed it while the run trained
 MOST_SHOWN = 3  # changes of a rate
@@ -38,10 +39,11 @@ def flat(config: RunConfig) -> dict[str, Any]:
 
 
 def default_for(config: RunConfig) -> dict[str, Any]:
-    """The default run of the same task, so that what the task itself dictates is no difference."""
+    """The run of the same task with the task's own settings, so that what the task itself brings is no difference."""
     task = config.task
     if task.name == "pairs":
-        values = flat(RunConfig()) | {"task.pairs": task.pairs, "model.n_symbols": config.model.n_symbols}
+        own = {f"{part}.{name}": value for part, of in settings_for("pairs").items() for name, value in of.items()}
+        values = flat(RunConfig()) | own | {"task.pairs": task.pairs, "model.n_symbols": config.model.n_symbols}
     else:
         values = _default(task.name)
     return values | {"task.name": task.name, "model.max_len": max(values["model.max_len"], task.longest)}
@@ -49,7 +51,7 @@ def default_for(config: RunConfig) -> dict[str, Any]:
 
 @cache
 def _default(task: str) -> dict[str, Any]:
-    return flat(build(fit({"task": {"name": task}})))
+    return flat(build(fit(settings_for(task))))
 
 
 def from_default(config: RunConfig, changes: Changes = ()) -> dict[str, Any]:

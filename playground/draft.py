@@ -1,7 +1,7 @@
 """The settings in the form: those of the run in view until a control is changed, then a draft of the next run.
 
 A draft is plain nested data ({"model": {"n_heads": 4, …}, …}), so it may be wrong for a while; `check` says what is wrong.
-In the URL stand only the settings that differ from the run in view (from the defaults, for the sample).
+In the URL stand only the settings that differ from the run in view. The sample that one sees first is the default run.
 """
 
 import copy
@@ -98,7 +98,7 @@ def follow(run: Run) -> Draft:
     draft: Draft | None = st.session_state.get("draft")
     asked = {name: st.query_params[name] for name in URL_NAMES if name in st.query_params}
     if draft is None or draft.run_id != run.id:
-        base = settings(RunConfig() if run.is_sample else run.config)
+        base = settings(run.config)
         draft = Draft(run.id, base, base, draft.version if draft else 0, {})
         draft.load(apply(base, asked))
         st.session_state["draft"] = draft

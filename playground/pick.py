@@ -26,11 +26,11 @@ PLAY_MS = 500  # between two saved steps while they play
 
 
 def choose_run(label: str | None = None) -> Run:
-    """A select box of the runs that have weights, newest first, the sample last; the choice goes to the URL."""
-    now, sample = state.current_run(), state.sample()
-    listed = [run for run in store.list_runs() if run.id != sample.id]
+    """A select box of the runs that have weights, newest first, the samples last; the choice goes to the URL."""
+    now, every = state.current_run(), store.list_runs()
+    listed = [run for run in every if not run.is_sample]
     with_weights = islice((run for run in listed if run.id == now.id or run.saved_steps()), MOST_LISTED)
-    runs = {run.id: run for run in with_weights} | {sample.id: sample}
+    runs = {run.id: run for run in (*with_weights, *(run for run in every if run.is_sample))}
     runs = runs if now.id in runs else {now.id: now} | runs
     titles = {}
     for run in runs.values():
@@ -81,10 +81,12 @@ def notices(page: str, run: Run) -> None:
 
 
 def title(run: Run) -> str:
-    """What lists show for a run: its name, else its task, and when it was made; the sample is labelled."""
+    """What lists show for a run: its name, else its task, and when it was made; a sample is labelled, and has one name."""
     name = run.label().name
     if run.is_sample:
-        return f"{_('Sample run')} · {_(TASKS[run.config.task.name].title)}"
+        task, layers = _(TASKS[run.config.task.name].title), run.config.model.n_layers
+        about = task if layers == 1 else _("{task}, {n} layers").format(task=task, n=layers)
+        return f"{_('Sample run')} · {about}"
     by_hand = changes.rates(run.path / "metrics.jsonl")
     rate = " · " + _("rate → {lr}").format(lr=f"{by_hand[-1][1]:g}") if by_hand else ""
     return f"{name or run.config.task.name} · {run.created.astimezone():%m-%d %H:%M:%S}{rate}"

@@ -40,8 +40,7 @@ def manage(row: Row) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(_("Open in"), width="content")
         for page, text in (("train", _("Train")), ("attention", _("Attention")), ("generate", _("Generate"))):
-            query = {} if run.is_sample else {"run": run.id}
-            st.page_link(ROOT / "pages" / f"{page}.py", label=f"→ {text}", query_params=query)
+            st.page_link(ROOT / "pages" / f"{page}.py", label=f"→ {text}", query_params={"run": run.id})
     with st.container(horizontal=True, gap="small"):
         if st.button(
             _("Duplicate"),

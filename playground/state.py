@@ -13,6 +13,7 @@ from playground.runs.launcher import launcher
 from playground.runs.store import Run
 
 MAX_URL_VALUE = 64  # no setting of ours is longer
+SAMPLE, LABS_SAMPLE = "sample-quick", "sample-reverse"  # what the pages open on, and what the labs do
 
 
 def owner() -> str:
@@ -51,7 +52,7 @@ def page_changed() -> bool:
 
 
 def current_run() -> Run:
-    """The run of `?run=`, else the one this session looked at last, else the shipped sample. Keeps it in the URL, which
+    """The run of `?run=`, else the one this session looked at last, else the sample of this page. Keeps it in the URL, which
     goes on asking for a run that is in the trash until another one is chosen.
     """
     asked = st.query_params.get("run")
@@ -60,7 +61,7 @@ def current_run() -> Run:
     if missed and (page_changed() or missed != st.session_state.get("missed")):  # once: the address keeps it
         notice_bad_url("run", gone(missed))
     st.session_state["missed"] = missed
-    last = st.session_state.get("run")
+    last = st.session_state.get("run") if st.session_state.get("run_chosen", True) else None
     if run is None and last and (asked or page_changed()):
         run = store.find(last)
         if run is None and not asked:
@@ -88,13 +89,17 @@ def set_run(run_id: str) -> None:
 
 
 def sample() -> Run:
-    """The trained run that ships with the app."""
-    return next(run for path in sorted(store.samples().iterdir()) if (run := store.find(path.name)))
+    """The trained run that this page opens on where no run was asked for: in the labs one with two layers, which they need."""
+    wanted = LABS_SAMPLE if str(st.session_state.get("page", "")).startswith("lab_") else SAMPLE
+    shipped = (store.find(path.name) for path in sorted(store.samples().iterdir()))
+    return store.find(wanted) or next(run for run in shipped if run is not None)
 
 
 def _remember(run: Run) -> None:
-    st.session_state["run"] = run.id
-    address.put({"run": None if run.is_sample else run.id})
+    """A page's own sample is no choice: it stands in no URL, and another page opens on its own."""
+    chosen = run.id != sample().id
+    st.session_state["run"], st.session_state["run_chosen"] = run.id, chosen
+    address.put({"run": run.id if chosen else None})
 
 
 def instead() -> bool:

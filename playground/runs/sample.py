@@ -1,6 +1,6 @@
 """Make a finished run into one that ships with the app: `python -m playground.runs.sample RUN_ID sample-NAME`.
 
-The training state is left out and about sixteen of the saved steps are kept, spread evenly on a log scale.
+The training state is left out and at most sixteen of the saved steps are kept, as many as fit, spread evenly on a log scale.
 """
 
 import shutil
@@ -10,7 +10,7 @@ from playground.runs import store
 from playground.runs.checkpoints import thin
 from playground.runs.files import read_json, write_json
 
-KEPT = 16
+KEPT, LARGEST = 16, 5_800_000  # saved steps; bytes of weights, so that the whole stays below 6 MB
 
 
 def ship(run: store.Run, name: str) -> store.Run:
@@ -24,9 +24,8 @@ def ship(run: store.Run, name: str) -> store.Run:
         if (run.path / file).exists():
             shutil.copyfile(run.path / file, target.path / file)
     write_json(target.path / "run.json", read_json(run.path / "run.json") | {"owner": ""})
-    steps = run.saved_steps()
-    dropped = thin(dict.fromkeys(steps, 1), keep=(0,), cap=len(steps), most=KEPT)
-    for step in set(steps) - set(dropped):
+    sizes = {step: run.weights_path(step).stat().st_size for step in run.saved_steps()}
+    for step in set(sizes) - set(thin(sizes, keep=(0,), cap=LARGEST, most=KEPT)):
         shutil.copyfile(run.weights_path(step), target.weights_path(step))
     return target
 

@@ -17,6 +17,7 @@ from playground.history import history, line, side_by_side
 from playground.runs import changes, store
 from playground.runs.store import Run, Status
 from playground.settings import words
+from playground.settings.recipes import settings_for
 
 
 def config(**data: Any) -> RunConfig:
@@ -54,14 +55,16 @@ def test_differences_from_the_default() -> None:
 
 @pytest.mark.parametrize("task", ["copy", "sort", "add"])
 def test_what_the_task_dictates_is_no_difference(task: str) -> None:
-    assert differences.from_default(config(task={"name": task})) == {}
-    longer = config(task={"name": task, "max_len": 15 if task == "add" else 100})
+    brought = settings_for(task)
+    assert differences.from_default(config(**brought)) == {}
+    longer = config(**brought | {"task": brought["task"] | {"max_len": 15 if task == "add" else 100}})
     assert list(differences.from_default(longer)) == ["task.max_len"]
 
 
 def test_pairs_are_no_difference_and_are_only_counted() -> None:
     pairs = [[f"word{i}", f"mot{i}"] for i in range(12)]
-    mine = config(task={"name": "pairs", "pairs": pairs})
+    brought = settings_for("pairs")
+    mine = config(**brought | {"task": brought["task"] | {"pairs": pairs}})
     assert differences.from_default(mine) == {}
     assert differences.shown("task.pairs", mine.task.pairs) == "12"
 
