@@ -12,11 +12,15 @@ RECIPES: dict[str, Settings] = {
     "sort": {},
     "shift": {},
     "caesar": {},
-    "deduplicate": {"train": {"steps": 1000}},
+    "deduplicate": {
+        "task": {"max_len": 8},
+        "model": {"n_layers": 2, "positions": "rotary"},
+        "train": {"steps": 800, "lr": 5e-3, "warmup": 100},
+    },
     "add": {
         "task": {"min_len": 1, "max_len": 3},
-        "model": {"n_symbols": 11},
-        "train": {"steps": 3000, "lr": 4e-3, "warmup": 200, "batch_size": 128},
+        "model": {"n_symbols": 11, "n_layers": 2, "positions": "rotary"},
+        "train": {"steps": 1500, "lr": 5e-3, "warmup": 100},
     },
     "pairs": {"model": {"dropout": 0.2}, "train": {"steps": 1000, "lr": 3e-3, "weight_decay": 0.1}},
 }
