@@ -15,6 +15,7 @@ from typing import BinaryIO
 import torch
 from filelock import Timeout
 
+from core.lab.examine import examine
 from core.messages import ConfigError
 from core.train import Diverged, StepRecord, Trainer, pick_device
 from playground import estimate
@@ -243,6 +244,8 @@ class Training:
         try:
             if state != "failed" and self.checkpoints.saved_step != self.step:
                 self.checkpoints.checkpoint()
+            if state == "finished":  # who stops a run waits for no measurement
+                self._event("examined", step=self.step, **examine(self.trainer.model, self.trainer.data, self.step))
             if state in ("finished", "stopped"):
                 self.prober.look(force=True)
                 self.run.withdraw("stop", "pause", "step")
