@@ -29,6 +29,7 @@ from playground.runs import changes, files, store, trash
 from playground.runs.log import last_exact_match
 from playground.runs.store import Run
 from playground.settings import words
+from playground.settings.recipes import RECIPES, settings_for
 from playground.text import duration
 
 if TYPE_CHECKING:
@@ -150,11 +151,26 @@ def add_field(group: Any, loc: str, field: FieldInfo) -> None:
         parts.append(_("One of: {names}.").format(names=", ".join(get_args(field.annotation))))
     else:
         settings |= {"metavar": "N" if field.annotation is int else "X", "type": value}
+    if loc == "task.name":
+        parts.append(
+            _("Some bring settings of their own, which any other option overrides: {settings}.").format(
+                settings=needs()
+            )
+        )
     if loc != "task.pairs":
         default = field.get_default()
         shown = default if isinstance(default, str) else words.shown(loc, default)  # choices as they are typed
         parts.append(_("Default: {value}.").format(value=shown))
     group.add_argument(*words.options(loc), help=literal(" ".join(parts)), **settings)
+
+
+def needs() -> str:
+    """What the tasks set beside the defaults, as it is typed: "add --min-len 1 …; …"."""
+    lines = []
+    for task, recipe in RECIPES.items():
+        given = [f"{words.options(f'{part}.{name}')[0]} {v}" for part in recipe for name, v in recipe[part].items()]
+        lines += [" ".join([task, *given])] if given else []
+    return "; ".join(lines)
 
 
 def where(loc: str, options: argparse.Namespace) -> str:
@@ -184,7 +200,10 @@ def slug(name: str) -> str:
 
 
 def configuration(options: argparse.Namespace) -> RunConfig:
-    """Defaults, then the preset, then the file, then the options. Raises ConfigError, PairsError, RunError, OSError."""
+    """Defaults, then what the task brings, the preset, the file, the options.
+
+    Raises ConfigError, PairsError, RunError, OSError.
+    """
     data: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     if options.preset:
         chosen = next((p for p in PRESETS if options.preset in (p.name, slug(p.name))), None)
@@ -204,7 +223,8 @@ def configuration(options: argparse.Namespace) -> RunConfig:
             data[section][name] = parse(start_of(given, MAX_BYTES)) if loc == "task.pairs" else given
     if options.__dict__.get("task.pairs") and options.__dict__.get("task.name") is None:
         data["task"]["name"] = "pairs"
-    return build(fit(data))
+    recipe = settings_for(data["task"].get("name", TaskConfig().name))
+    return build(fit({section: recipe[section] | data[section] for section in SECTIONS}))
 
 
 def read_config(file: Path) -> RunConfig:

@@ -1,10 +1,10 @@
 """Starting points, as plain data: what each sets beside the defaults. Names and sentences are English here, translated when shown."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from playground.i18n import N_
-
-Settings = dict[str, dict[str, Any]]
+from playground.settings.recipes import Settings as Settings
+from playground.settings.recipes import settings_for
 
 
 class Preset(NamedTuple):
@@ -22,7 +22,7 @@ PRESETS = (
     Preset(
         N_("Copy"),
         N_("Learns to repeat its input: the easiest task, with the plainest attention pattern."),
-        {"task": {"name": "copy"}},
+        settings_for("copy"),
     ),
     Preset(
         N_("The paper's 512 · 8 · 6"),
