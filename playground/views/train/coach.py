@@ -15,7 +15,10 @@ from playground.views.train.facts import SOLVED, Facts
 Settings = Mapping[str, Mapping[str, Any]]
 HIGH, LOW = 3.0, 0.125  # times the rate of the task's own settings: beyond these a rate is called high or low
 WIDTH = 64  # d_model for which the tasks' rates were chosen; a wider model bears a smaller one
-FAILED, NEAR_GUESS = 0.5, 0.6  # exact match up to which a run has not learned; share of the guess above which it guesses
+FAILED, NEAR_GUESS = (
+    0.5,
+    0.6,
+)  # exact match up to which a run has not learned; share of the guess above which it guesses
 FALLS = 0.9  # a loss that went under this share of what it was is still falling
 ORDERED = ("copy", "reverse", "shift", "deduplicate", "add")  # tasks whose answer depends on the order of the source
 ACTIVE, STUCK_FROM = ("running", "paused"), 0.4  # of its steps a run must have made before it is called stuck
@@ -89,7 +92,8 @@ def integers_cancelled(facts: Facts) -> bool:
 def jumped(facts: Facts) -> bool:
     if not facts.known("raised", "before", "loss"):
         return False
-    assert facts.before is not None and facts.loss is not None
+    assert facts.before is not None
+    assert facts.loss is not None
     return done_or_stuck(facts) and facts.loss > max(1.5 * facts.before, facts.before + 0.1)
 
 
@@ -100,6 +104,12 @@ def memorised(facts: Facts) -> bool:
 def padding_read(facts: Facts) -> bool:
     right = ended(facts) and facts.exact is not None and facts.padded is not None
     return right and facts.exact - facts.padded >= 0.2  # type: ignore[operator]
+
+
+def long_wrong(facts: Facts) -> bool:
+    if facts.short is None or facts.long is None:
+        return False
+    return ended(facts) and facts.short >= 0.7 and facts.short - facts.long >= 0.25
 
 
 def solved(facts: Facts) -> bool:
@@ -123,7 +133,11 @@ def own_rate(facts: Facts) -> tuple[Action, ...]:
 
 
 def smaller_rate(facts: Facts) -> tuple[Action, ...]:
-    return own_rate(facts) if wide(facts) > HIGH else draft(N_("Set the rate to {better_rate}"), train={"lr": facts.lr / 10})
+    return (
+        own_rate(facts)
+        if wide(facts) > HIGH
+        else draft(N_("Set the rate to {better_rate}"), train={"lr": facts.lr / 10})
+    )
 
 
 def after_solved(facts: Facts) -> tuple[Action, ...]:
@@ -249,19 +263,19 @@ RULES = (
         lambda f: (Action("resume", N_("Go on from here")),),
     ),
     Rule(
+        "long_wrong",
+        long_wrong,
+        N_("Of the shorter half of unseen strings {short} are right, of the longer half {long}."),
+        ("short", "long"),
+        more_steps,
+        ("lab_positions", "length"),
+    ),
+    Rule(
         "still_falling",
         lambda f: ended(f) and falling(f) and (f.exact or 0.0) < SOLVED,
         N_("Its steps ended while it was learning: the loss fell from {middle} to {loss} since step {early}, {exact} of unseen strings are right."),
         ("loss", "middle", "exact"),
         more_steps,
-    ),
-    Rule(
-        "long_wrong",
-        lambda f: ended(f) and f.known("short", "long") and f.short - f.long >= 0.2,  # type: ignore[operator]
-        N_("Of the shorter half of unseen strings {short} are right, of the longer half {long}."),
-        ("short", "long"),
-        more_steps,
-        ("lab_positions", "length"),
     ),
     Rule(
         "nearly",

@@ -1,5 +1,6 @@
 """What the coach may speak of: numbers of a run that stand in its folder. None stands for "not known", never for a guess."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,5 +103,5 @@ def _hesitates(tests: Sequence[dict[str, Any]], saved: Sequence[int]) -> int | N
     nearest = min(saved, key=lambda s: abs(s - wanted))
     steps = [r["step"] for r in tests]
     low_end, high_end = undecided[0]["step"], undecided[-1]["step"]
-    gap = max((b - a for a, b in zip(steps, steps[1:], strict=False)), default=0)
+    gap = max((b - a for a, b in itertools.pairwise(steps)), default=0)
     return nearest if low_end - gap < nearest < high_end + gap else None
