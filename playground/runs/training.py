@@ -188,6 +188,9 @@ class Training:
             if self.stop:
                 return "stopped"
             if trainer.done:
+                if self.checkpoints.saved_step != self.step:
+                    self.checkpoints.checkpoint()
+                self._event("examined", step=self.step, **examine(trainer.model, trainer.data, self.step))
                 return "finished"
             if self.leave.is_set():
                 return "paused" if self.paused else "interrupted"
@@ -244,8 +247,6 @@ class Training:
         try:
             if state != "failed" and self.checkpoints.saved_step != self.step:
                 self.checkpoints.checkpoint()
-            if state == "finished":  # who stops a run waits for no measurement
-                self._event("examined", step=self.step, **examine(self.trainer.model, self.trainer.data, self.step))
             if state in ("finished", "stopped"):
                 self.prober.look(force=True)
                 self.run.withdraw("stop", "pause", "step")

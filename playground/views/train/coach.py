@@ -209,7 +209,7 @@ RULES = (
     Rule(
         "solved",
         solved,
-        N_("Solved: {exact} of unseen strings are right to the last token; 99 % for the first time at step {solved_at}."),
+        N_("Solved: {exact} of unseen strings are right to the last token; 99% for the first time at step {solved_at}."),
         ("exact", "solved_at"),
         after_solved,
         ("lab_heads", "knockout"),
@@ -329,11 +329,11 @@ def values(facts: Facts) -> dict[str, object]:
 
 
 def percent(share: float | None) -> str:
-    """0.986 -> "98.6 %": three digits at most, and 100 only where all are right."""
+    """0.986 -> "98.6%": three digits at most, and 100 only where all are right."""
     if share is None:
         return "?"
     text = f"{100 * share:.1f}".removesuffix(".0")
-    return "99.9 %" if text == "100" and share < 1 else f"{text} %"
+    return "99.9%" if text == "100" and share < 1 else f"{text}%"
 
 
 def number(value: float | None) -> str:
