@@ -7,11 +7,13 @@ from playground import state
 from playground.board import board
 from playground.forms import form
 from playground.toolbar import toolbar
+from playground.views.train.intro import intro
 
 run = state.current_run()
 draft = drafts.follow(run)
 with st.sidebar:
     config = form(draft)
+intro()
 toolbar(run, draft, config)
 drafts.write_url(draft)
 board(run)
