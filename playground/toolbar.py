@@ -15,7 +15,7 @@ import streamlit as st
 
 from core.config import RunConfig
 from playground import state
-from playground.draft import Draft, change_text
+from playground.draft import Draft, changes_text
 from playground.forms import asked_for, gather, why_not
 from playground.i18n import _
 from playground.pick import title
@@ -26,7 +26,6 @@ from playground.settings import words
 from playground.text import plain
 
 FACTORS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # offered learning rates, times the configured one
-CHANGES_SHOWN = 4
 
 
 def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
@@ -316,12 +315,7 @@ def message(run: Run, status: Status, draft: Draft, active: bool, off: str) -> N
 
 
 def changed_text(draft: Draft, active: bool, off: str) -> str:
-    changes = draft.changes
-    listed = ", ".join(
-        f"{words.short(name)} {change_text(name, old, new)}" for name, old, new in changes[:CHANGES_SHOWN]
-    )
-    if len(changes) > CHANGES_SHOWN:
-        listed += " " + _("and {n} more").format(n=len(changes) - CHANGES_SHOWN)
+    listed = changes_text(draft)
     if off:
         return _("Changed: {changes}. Train is off for now. {reason}").format(changes=listed, reason=off)
     if active:
