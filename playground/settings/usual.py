@@ -76,7 +76,7 @@ def without_effect(config: RunConfig) -> dict[str, str]:
     model, task, train = config.model, config.task, config.train
     found: dict[str, str] = {}
     if train.warmup >= train.steps:
-        found["train.warmup"] = _(WARMUP).format(warmup=scales.text(train.warmup), steps=scales.text(train.steps))
+        found["train.warmup"] = _(WARMUP)
     if model.n_heads == 1 and model.scale == "sqrt_d_model":
         found["model.scale"] = _(ONE_HEAD)
     one_length = task.min_len == task.max_len and task.name in ("copy", "reverse", "sort", "shift", "caesar")
@@ -87,7 +87,7 @@ def without_effect(config: RunConfig) -> dict[str, str]:
     return found
 
 
-WARMUP = N_("Warm-up ({warmup}) lasts for the whole run ({steps}): the rate only grows, and its schedule never begins.")
+WARMUP = N_("Warm-up fills the whole run: the schedule never begins.")
 ONE_HEAD = N_("With one head d_k is d_model: this is the same as √d_k.")
 NO_PADDING = N_("All strings have one length, so there is no padding to mask.")
 ONE_TEST = N_("The only test is the one at the last step.")
