@@ -1,1 +1,1 @@
-"""What the pages draw, a folder for each."""
+"""What each page draws, a folder a page."""

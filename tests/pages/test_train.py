@@ -22,8 +22,24 @@ Open = Callable[..., AppTest]
 
 def widget(at: AppTest, name: str) -> Any:
     """The control of a field, or a toolbar button, by the part of its key before the #."""
-    every = [*at.selectbox, *at.number_input, *at.checkbox, *at.button, *at.text_input]
+    every = [*at.select_slider, *at.selectbox, *at.number_input, *at.toggle, *at.button, *at.text_input]
+    if name == "task.max_len":  # the other end of the slider
+        name = "task.min_len"
     return next(w for w in every if w.key and w.key.split("#")[0] == name)
+
+
+def turn(at: AppTest, name: str, value: Any) -> None:
+    """Set a control; the two lengths are the two ends of one slider."""
+    box = widget(at, name)
+    if name in ("task.min_len", "task.max_len"):
+        low, high = box.value
+        value = (value, high) if name == "task.min_len" else (low, value)
+    box.set_value(value)
+
+
+def type_exactly(at: AppTest, name: str, value: Any) -> AppTest:
+    """In its box among the exact values, which takes what is between the stops of a slider, too."""
+    return set_and_run(at, f"exact.{name}", value)
 
 
 def has(at: AppTest, name: str) -> bool:
@@ -41,7 +57,8 @@ def said(at: AppTest) -> str:
 
 
 def set_and_run(at: AppTest, name: str, value: Any) -> AppTest:
-    widget(at, name).set_value(value).run()
+    turn(at, name, value)
+    at.run()
     assert not at.exception, at.exception
     return at
 
@@ -154,7 +171,7 @@ def test_placement_is_offered_where_it_applies(app: Open) -> None:
 def test_heads_and_width_cannot_disagree(app: Open) -> None:
     at = app()
     assert widget(at, "model.n_heads").options == ["1", "2", "4", "8", "16", "32", "64"]
-    type_in(at, "model.d_model", "50")
+    type_exactly(at, "model.d_model", 50)
     assert draft(at).data["model"]["n_heads"] == 5
     assert widget(at, "model.n_heads").options == ["1", "2", "5", "10", "25", "50"]
     assert not widget(at, "train").disabled
@@ -162,21 +179,19 @@ def test_heads_and_width_cannot_disagree(app: Open) -> None:
 
 def test_a_typed_width(app: Open) -> None:
     at = app()
-    type_in(at, "model.d_model", "51")
+    type_exactly(at, "model.d_model", 51)
     assert "d_model must be even" in said(at)
     assert widget(at, "train").disabled
-    type_in(at, "model.d_model", "wide")
-    assert "Must be a whole number" in said(at)
-    type_in(at, "model.d_model", "72")
+    type_exactly(at, "model.d_model", 72)
     assert draft(at).data["model"]["d_model"] == 72
     assert not widget(at, "train").disabled
 
 
 def test_faults_stand_at_their_fields_all_at_once(app: Open) -> None:
     at = app()
-    widget(at, "task.min_len").set_value(9)
-    widget(at, "task.max_len").set_value(4)
-    widget(at, "train.lr").set_value(0.0)
+    widget(at, "exact.task.min_len").set_value(9)
+    widget(at, "exact.task.max_len").set_value(4)
+    widget(at, "exact.train.lr").set_value(0.0)
     at.run()
     assert "The shortest length 9 is above the longest 4." in said(at)
     assert "Must be more than 0" in said(at)
@@ -193,8 +208,9 @@ def test_size_answers_at_once(app: Open) -> None:
 def test_too_large_is_refused_before_anything_is_made(app: Open, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "installed_memory", lambda: 8 * 2**30)
     at = app()
-    type_in(at, "model.d_model", "2048")
-    for name, value in {"model.n_layers": 24, "train.batch_size": 4096, "task.max_len": 128}.items():
+    type_exactly(at, "model.d_model", 2048)
+    type_exactly(at, "train.batch_size", 4096)
+    for name, value in {"model.n_layers": 24, "task.max_len": 128}.items():
         set_and_run(at, name, value)
     assert "this computer has" in said(at)
     assert widget(at, "train").disabled
@@ -410,7 +426,7 @@ def test_the_switch_the_url_and_the_labels(app: Open, monkeypatch: pytest.Monkey
 
 def typed_and_tapped(at: AppTest, name: str, value: Any, button: str) -> AppTest:
     """Both in one message, as a browser sends it when the tap comes while the field has the focus."""
-    widget(at, name).set_value(value)
+    turn(at, name, value)
     widget(at, button).click().run()
     assert not at.exception, at.exception
     return at
@@ -446,7 +462,7 @@ def test_step_on_a_paused_run_whose_settings_change_in_the_same_moment_is_a_new_
 
 @pytest.mark.parametrize("button", ["train", "step"])
 def test_what_is_wrong_starts_nothing_and_is_said(app: Open, notes: Notes, button: str) -> None:
-    at = typed_and_tapped(app(), "train.lr", 0.0, button)
+    at = typed_and_tapped(app(), "exact.train.lr", 0.0, button)
     assert notes.calls == []
     assert "Nothing was started" in said(at)
     assert "Must be more than 0" in said(at)
@@ -456,11 +472,13 @@ def test_what_is_wrong_starts_nothing_and_is_said(app: Open, notes: Notes, butto
 def test_a_number_out_of_bounds_reaches_the_page(app: Open, name: str) -> None:
     """A field with bounds keeps it in the browser: the page would go on with the number before, and Train take it."""
     at = app()
-    box = widget(at, name)
-    if hasattr(box, "min"):
+    name = f"exact.{name}" if name in words.SLIDERS else name
+    box = next((box for box in at.number_input if box.key.split("#")[0] == name), None)
+    assert (box is None) == (name == "exact.model.n_heads")  # its slider has every value that is possible
+    if box is not None:
         assert not box.proto.has_min
         assert not box.proto.has_max
-        set_and_run(at, name, -5)
+        type_exactly(at, name.removeprefix("exact."), -5) if name.startswith("exact.") else set_and_run(at, name, -5)
         assert widget(at, "train").disabled
 
 
