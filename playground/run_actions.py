@@ -90,7 +90,7 @@ def summary(run_id: str) -> None:
         st.markdown(f"**{plain(runs_list.title(row.run, row.label))}** · {states.word(row.status.state)}")
         made = _("Step {step} of {steps} · {n} parameters · {differs}").format(
             step=f"{row.status.step:,}",
-            steps=f"{row.config.train.steps:,}",
+            steps=f"{row.run.target_steps:,}",
             n=f"{sum(parameter_counts(row.config.model).values()):,}",
             differs=row.differs,
         )
