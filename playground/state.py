@@ -68,7 +68,12 @@ def current_run() -> Run:
         run = store.find(last)
         if run is None and not asked:
             notice_bad_url("run", gone(last))
-    if run is None and not asked and "run" not in st.session_state and not str(st.session_state["page"]).startswith("lab_"):
+    if (
+        run is None
+        and not asked
+        and "run" not in st.session_state
+        and not str(st.session_state["page"]).startswith("lab_")
+    ):
         run = latest_own()  # who comes back finds what they made last
     run = run or sample()
     if missed and len(missed) <= MAX_URL_VALUE and trash.find(missed):

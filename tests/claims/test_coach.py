@@ -185,7 +185,7 @@ def holds(judged: Judged) -> str:
     facts, rule = judged.facts, verdict(judged.facts)
     if rule is None:
         return "nothing"
-    model, run, said = facts.config.model, facts.config, values(facts)
+    model, said = facts.config.model, values(facts)
     sentence = rule.sentence.format(**said)
     tenth = max(20, len(judged.losses) // 10)
     if "{loss}" in rule.sentence:
@@ -214,7 +214,7 @@ def holds(judged: Judged) -> str:
         "unscaled": lambda: model.scale == "none" and judged.exact <= 0.6,
         "rate_high": lambda: facts.lr * max(1, model.d_model / 64) >= 3 * usual and judged.exact <= 0.6,
         "rate_low": lambda: facts.lr <= usual / 8 and judged.exact < 1,
-        "stopped": lambda: facts.step < run.train.steps,
+        "stopped": lambda: facts.step < facts.steps,
         "long_wrong": lambda: judged.exact < 1,
         "still_falling": lambda: sum(judged.losses[-tenth:]) < sum(judged.losses[len(judged.losses) // 2 - tenth // 2 :][:tenth]),
         "nearly": lambda: judged.token > judged.exact,
@@ -253,7 +253,7 @@ def test_every_rule_says_what_it_looks_at() -> None:
         "solved_at",
         "diverged_at",
     }
-    facts = Facts(RunConfig(), "finished", 1, 2.5, 0.008)
+    facts = Facts(RunConfig(), "finished", 1, 400, 2.5, 0.008)
     for rule in RULES:
         named = {name for name in values(facts) if f"{{{name}}}" in rule.sentence} & numbers
         assert named <= set(rule.looks_at), rule.name

@@ -312,7 +312,10 @@ def test_names_are_made_of_what_sets_runs_apart() -> None:
     assert names.own(many) == "Reverse · 2 layers · no positions · no causal mask · …"
     assert names.own(given) == "My own"
     assert names.listed(changed).startswith("Reverse · 1 head · rate 0.2 · ")
-    assert names.among([plain, changed]) == ["4 heads · rate 0.008", "1 head · rate 0.2"]  # and not the task, which is one
+    assert names.among([plain, changed]) == [
+        "4 heads · rate 0.008",
+        "1 head · rate 0.2",
+    ]  # and not the task, which is one
     assert names.among([plain, given]) == ["4 heads", "My own"]
     assert names.among([plain, store.create(config())]) == ["Reverse", "Reverse"]
     assert names.file(changed, ".zip") == f"reverse-1-head-rate-0.2-{changed.id}.zip"

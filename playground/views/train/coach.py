@@ -67,7 +67,7 @@ def ended(facts: Facts) -> bool:
 
 def done_or_stuck(facts: Facts) -> bool:
     """A run that trains is judged late, and only where its loss no longer falls."""
-    late = facts.step >= STUCK_FROM * facts.config.train.steps and not falling(facts)
+    late = facts.step >= STUCK_FROM * facts.steps and not falling(facts)
     return ended(facts) or (facts.state in ACTIVE and late)
 
 
@@ -257,7 +257,7 @@ RULES = (
     ),
     Rule(
         "stopped",
-        lambda f: f.state == "stopped" and f.step < f.config.train.steps,
+        lambda f: f.state == "stopped" and f.step < f.steps,
         N_("Stopped at step {step} of {steps}, with {exact} of unseen strings right."),
         ("exact",),
         lambda f: (Action("resume", N_("Go on from here")),),
@@ -308,7 +308,7 @@ def values(facts: Facts) -> dict[str, object]:
         **shares,
         **losses,
         "step": facts.step,
-        "steps": config.train.steps,
+        "steps": facts.steps,
         "early": facts.early,
         "solved_at": facts.solved_at,
         "hesitates": facts.hesitates,

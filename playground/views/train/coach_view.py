@@ -22,17 +22,21 @@ LOOKS_EVERY = "8s"  # at a run that trains: it may have stopped learning
 def facts(run: Run, status: Status) -> Facts:
     """Of a run as it is now; worked out once for each state of its log."""
     log = run.log()
-    return _facts(run.id, (log.rewinds, log.last().get("step"), len(log.events)), status.state, status.step, run)
+    return _facts(
+        run.id, (log.rewinds, log.last().get("step"), len(log.events), run.target_steps), status.state, status.step, run
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _facts(run_id: str, log: object, status: str, step: int, _run: Run) -> Facts:
     found, rates = _run.log(), changes.rates(_run.path / "metrics.jsonl")
-    return facts_of(_run.config, status, step, found.records(), found.events, rates, _run.saved_steps())
+    return facts_of(
+        _run.config, status, step, found.records(), found.events, rates, _run.saved_steps(), _run.target_steps
+    )
 
 
-def coach(run: Run, status: Status) -> bool:
-    """Draw what the coach says of this run; False where it says nothing."""
+def coach(run: Run, status: Status, watching: bool = False) -> bool:
+    """Draw what the coach says of this run; False where it says nothing. watching: inside a fragment, which a click must leave."""
     now = facts(run, status)
     rule = verdict(now)
     if rule is None:
@@ -41,7 +45,7 @@ def coach(run: Run, status: Status) -> bool:
         sign = "✓" if rule.name == "solved" else "→"
         st.markdown(f"**{sign}** {plain(_(rule.sentence).format(**values(now)))}")
         for i, action in enumerate(rule.actions(now)):
-            offer(run, rule, i, action, now)
+            offer(run, rule, i, action, now, watching)
         if rule.lab:
             page, panel = rule.lab
             query = {"panel": panel} | ({} if run.is_sample else {"run": run.id})
@@ -49,13 +53,15 @@ def coach(run: Run, status: Status) -> bool:
     return True
 
 
-def offer(run: Run, rule: Rule, i: int, action: Action, now: Facts) -> None:
+def offer(run: Run, rule: Rule, i: int, action: Action, now: Facts, watching: bool) -> None:
     label = _(action.label).format(**values(now))
     if action.do == "look":
         query = {"run": run.id, "step": str(action.step)}
         st.page_link(ROOT / "pages" / "attention.py", label=label, query_params=query)
         return
-    st.button(label, key=f"coach.{rule.name}.{i}#{run.id}", on_click=act, args=(run.id, rule.name, i))
+    key = f"coach.{rule.name}.{i}#{run.id}"
+    if st.button(label, key=key, on_click=act, args=(run.id, rule.name, i)) and watching:
+        st.rerun()
 
 
 def act(run_id: str, rule_name: str, i: int) -> None:

@@ -24,6 +24,7 @@ class Facts:
     config: RunConfig
     state: str
     step: int
+    steps: int  # in all, with those that were added
     guess: float  # the loss of a blind guess
     lr: float  # the peak rate in force
     exact: float | None = None
@@ -58,6 +59,7 @@ def facts_of(
     events: Sequence[dict[str, Any]] = (),
     rates: Changes = (),
     saved: Sequence[int] = (),
+    steps: int | None = None,
 ) -> Facts:
     """Records are those of the log, one a step (or each so manieth), in order."""
     found: dict[str, Any] = {}
@@ -74,19 +76,27 @@ def facts_of(
         found["loss"], found["middle"] = fmean(x for _, x in losses[-tenth:]), fmean(x for _, x in middle)
         found["early"] = middle[-1][0]
     peak = config.train.lr
-    for at, lr in rates:
+    for changed_at, lr in rates:
         if lr > peak:
-            found["raised"] = at, peak, lr
-            earlier = [x for s, x in losses if s <= at][-LEAST:]
+            found["raised"] = changed_at, peak, lr
+            earlier = [x for s, x in losses if s <= changed_at][-LEAST:]
             found["before"] = fmean(earlier) if len(earlier) == LEAST else None
         peak = lr
     for event in events:
         at = event.get("step")
-        if event["event"] == "diverged" and type(at) is int:
+        if event["event"] == "diverged" and type(at) is int and state == "failed":
             found["diverged_at"] = at
         if event["event"] == "examined" and at == step:
             found |= {name: _share(event.get(name)) for name in ("trained", "short", "long", "padded")}
-    return Facts(config, state, step, math.log(config.model.n_vocab), peak, **found)
+    return Facts(
+        config,
+        state,
+        step,
+        config.train.steps if steps is None else steps,
+        math.log(config.model.n_vocab),
+        peak,
+        **found,
+    )
 
 
 def _share(value: object) -> float | None:

@@ -20,13 +20,11 @@ def intro() -> None:
         st.markdown(
             f"**Transformer Playground** · {_('Train a real Transformer in seconds and look at every number inside.')}"
         )
-        st.markdown(f"{_sign(state.latest_own() is not None)} {_('Press Train')}", width="content")
+        st.markdown(f"{_sign(state.latest_own() is not None)} {_('Train a model')}", width="content")
         for n, page, text in ((2, "attention", _("Click a head")), (3, "generate", _("Type your word"))):
             label = f"{_sign(page in st.session_state.get('visited', ()), n)} {text}"
             st.page_link(ROOT / "pages" / f"{page}.py", label=label)
-        st.button(
-            "✕", key="intro.close", type="tertiary", help=_("Close these steps."), on_click=_close
-        )
+        st.button("✕", key="intro.close", type="tertiary", help=_("Close these steps."), on_click=_close)
 
 
 def _sign(done: bool, n: int = 1) -> str:
