@@ -256,10 +256,10 @@ def exact_values(draft: Draft) -> None:
     unused = {"model.n_heads"} | ({"model.n_symbols"} if task in usual.OWN_SYMBOLS else set())
     unused |= set(LENGTHS) if task == "pairs" else set()
     with st.popover(_("Type exact values"), width="stretch"):
-        columns = st.columns(2)
+        columns = st.columns(3)
         for i, name in enumerate(name for name in SLIDERS if name not in unused):
             label = _("{setting}, exact").format(setting=words.label(name))
-            number_box(columns[i % 2], name, draft.get(name), label, {"key": exact_key(draft, name)})
+            number_box(columns[i % 3], name, draft.get(name), label, {"key": exact_key(draft, name)})
 
 
 def number_box(place: Any, name: str, value: Any, label: str, common: dict[str, Any]) -> None:

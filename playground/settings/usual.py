@@ -63,10 +63,10 @@ def told(draft: Draft) -> str:
     sentences = []
     if parts:
         sentences.append(
-            _("Set for {task}: {settings}.").format(task=words.shown("task.name", task), settings=_(", ").join(parts))
+            _("Set for {task}: {settings}.").format(task=words.shown("task.name", task), settings=", ".join(parts))
         )
     if kept := [name for name in draft.task_kept if draft.get(name) != usual(task)[name]]:
-        listed = _(", ").join(words.short(name) for name in kept)
+        listed = ", ".join(words.short(name) for name in kept)
         sentences.append(_("Kept as you set it: {settings}.").format(settings=listed))
     return " ".join(sentences)
 

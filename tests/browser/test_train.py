@@ -326,14 +326,14 @@ def test_the_map_follows_a_slider_that_is_let_go(server: Server, page: Any, answ
     page.wait_for_timeout(1500)
     times = []
     for name in ("d_model", "Layers", "d_ff", "Heads"):
-        slider = page.get_by_role("slider", name=name, exact=True)
+        slider = page.get_by_role("slider", name=name)
         for direction in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowRight"):
             times.append(let_go(page, partial(slider.press, direction), "keyup"))
     track = page.locator("[data-testid=stSidebar] [role=group][aria-label=d_ff]").bounding_box()
     for share in (0.2, 0.8, 0.4, 0.9):
 
         def pull(share: float = share) -> None:
-            knob = page.get_by_role("slider", name="d_ff", exact=True).locator("xpath=../..").bounding_box()
+            knob = page.get_by_role("slider", name="d_ff").locator("xpath=../..").bounding_box()
             page.mouse.move(knob["x"] + knob["width"] / 2, knob["y"] + knob["height"] / 2)
             page.mouse.down()
             page.mouse.move(track["x"] + share * track["width"], knob["y"] + knob["height"] / 2, steps=4)
@@ -342,7 +342,7 @@ def test_the_map_follows_a_slider_that_is_let_go(server: Server, page: Any, answ
         times.append(let_go(page, pull, "pointerup"))
     answers("slider let go to the painted map", times, MAP)
     assert page.locator(".board .map.draft").count() == 1
-    assert page.get_by_role("slider", name="d_ff", exact=True).get_attribute("aria-valuetext") == "2,048"
+    assert page.get_by_role("slider", name="d_ff").get_attribute("aria-valuetext") == "2,048"
 
 
 def test_the_map_shows_the_next_run_or_the_run_in_view(server: Server, page: Any) -> None:
@@ -410,7 +410,7 @@ def test_an_exact_value_lies_between_the_stops(server: Server, page: Any) -> Non
     box.fill("77")
     box.press("Enter")
     page.wait_for_url("**/?d_ff=77")
-    slider = page.get_by_role("slider", name="d_ff", exact=True)
+    slider = page.get_by_role("slider", name="d_ff")
     until(lambda: slider.get_attribute("aria-valuetext") == "77")
     page.reload()
     until(lambda: slider.get_attribute("aria-valuetext") == "77")

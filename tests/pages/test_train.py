@@ -1,6 +1,8 @@
 """The Train page without a browser: every preset, every control, the toolbar's commands, the URL."""
 
+import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +16,8 @@ from playground.draft import Draft, preset_settings, settings
 from playground.presets import PRESETS
 from playground.runs import store
 from playground.runs.store import Status
-from playground.settings import words
-from tests.pages.conftest import Notes
+from playground.settings import usual, words
+from tests.pages.conftest import SAMPLE, Notes
 
 Open = Callable[..., AppTest]
 
@@ -288,6 +290,9 @@ def test_reset_is_a_new_run_of_the_same_settings_paused_at_0(app: Open, notes: N
     assert new.id != old.id
     assert new.config == old.config
     assert at.query_params["run"] == new.id
+    assert "A new run from the beginning, paused at step 0. The one before is in Runs" in said(at)
+    widget(at, "resume").click().run()
+    assert "The one before" not in said(at)
 
 
 def test_learning_rate_while_training(app: Open, notes: Notes) -> None:
@@ -344,6 +349,170 @@ def test_a_change_while_training_makes_a_draft_and_leaves_the_run_alone(app: Ope
     set_and_run(at, "model.n_heads", 8)
     second = started(at, notes)
     assert second != run_id
+    assert not draft(at).changes
+
+
+# The task brings its settings
+
+
+def lengths(at: AppTest) -> tuple[int, int]:
+    low, high = widget(at, "task.min_len").value
+    return low, high
+
+
+def test_a_task_brings_its_settings_and_takes_them_away_again(app: Open) -> None:
+    at = set_and_run(app(), "task.name", "add")
+    wanted = usual.usual("add")
+    assert {name: draft(at).get(name) for name in wanted if name != "model.n_symbols"} == {
+        name: value for name, value in wanted.items() if name != "model.n_symbols"
+    }
+    assert lengths(at) == (wanted["task.min_len"], wanted["task.max_len"])
+    assert "Set for Add: lengths 1 to 3, " in said(at)
+    assert "Kept" not in said(at)
+    set_and_run(at, "task.name", "reverse")
+    assert not draft(at).changes
+    assert lengths(at) == (3, 10)
+
+
+def test_what_the_person_set_is_kept_and_that_is_said(app: Open) -> None:
+    at = set_and_run(app(), "train.steps", 600)
+    set_and_run(at, "task.name", "add")
+    assert draft(at).data["train"]["steps"] == 600
+    assert draft(at).data["train"]["lr"] == usual.usual("add")["train.lr"]
+    assert "Kept as you set it: steps." in said(at)
+    set_and_run(at, "train.steps", 400)
+    set_and_run(at, "task.name", "reverse")
+    assert "Kept" not in said(at)
+
+
+def test_a_slider_moved_and_a_task_chosen_in_one_message_are_both_taken(app: Open) -> None:
+    at = app()
+    widget(at, "train.steps").set_value(600)
+    set_and_run(at, "task.name", "add")
+    assert draft(at).data["train"]["steps"] == 600
+    assert draft(at).data["task"]["name"] == "add"
+
+
+def test_lengths_that_the_new_task_forbids_give_way(app: Open) -> None:
+    at = set_and_run(app(), "task.max_len", 20)
+    set_and_run(at, "task.name", "add")  # at most 15 digits
+    assert lengths(at) == (1, 3)
+    assert not widget(at, "train").disabled
+    assert "Set for Add: lengths 1 to 3" in said(at)
+
+
+def test_add_leaves_no_symbols_behind(app: Open, notes: Notes) -> None:
+    at = set_and_run(app(), "task.name", "add")
+    started(at, notes)
+    set_and_run(at, "task.name", "caesar")
+    assert widget(at, "model.n_symbols").value == 10
+    assert draft(at).get("train.steps") == usual.usual("caesar")["train.steps"]
+
+
+def test_symbols_of_ones_own_outlast_a_task_that_has_its_own(app: Open) -> None:
+    at = set_and_run(app(), "model.n_symbols", 20)
+    for task in ("add", "caesar"):
+        set_and_run(at, "task.name", task)
+    assert widget(at, "model.n_symbols").value == 20
+
+
+# What a slider can hold
+
+
+def test_a_value_between_the_stops_has_its_place_on_the_slider(app: Open) -> None:
+    at = app(d_ff="77", lr="0.00012345")
+    assert widget(at, "model.d_ff").value == 77
+    assert {"64", "77", "96"} <= set(widget(at, "model.d_ff").options)
+    assert "0.00012345" in widget(at, "train.lr").options
+    set_and_run(at, "train.lr", 0.003)
+    assert draft(at).data["model"]["d_ff"] == 77
+    type_exactly(at, "model.d_ff", 99)
+    assert widget(at, "model.d_ff").value == 99
+    set_and_run(at, "model.d_ff", 128)
+    type_exactly(at, "model.d_ff", 99)
+    assert draft(at).data["model"]["d_ff"] == widget(at, "model.d_ff").value == 99
+
+
+def test_a_width_that_cannot_be_split_says_so_in_place_of_the_slider(app: Open) -> None:
+    at = set_and_run(app(), "model.positions", "learned")
+    type_exactly(at, "model.d_model", 67)
+    assert "1: d_model cannot be split" in [box.value for box in at.text_input]
+    assert not widget(at, "train").disabled
+    set_and_run(at, "model.d_model", 64)
+    assert widget(at, "model.n_heads").options == ["1", "2", "4", "8", "16", "32", "64"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("train.warmup", 500, "Warm-up fills the whole run"),
+        ("train.eval_every", 400, "The only test is the one at the last step"),
+    ],
+)
+def test_a_setting_without_effect_is_said(app: Open, name: str, value: Any, sentence: str) -> None:
+    at = app()
+    assert sentence not in said(at)
+    set_and_run(at, name, value)
+    assert sentence in said(at)
+    assert not widget(at, "train").disabled
+
+
+def test_one_head_and_one_length_have_nothing_to_choose(app: Open) -> None:
+    at = set_and_run(set_and_run(app(), "model.scale", "sqrt_d_model"), "model.padding_mask", False)
+    assert "With one head" not in said(at)
+    assert "no padding to mask" not in said(at)
+    set_and_run(set_and_run(at, "model.n_heads", 1), "task.min_len", 10)
+    assert "With one head d_k is d_model" in said(at)
+    assert "no padding to mask" in said(at)
+
+
+# The map of the next run
+
+
+def next_run(at: AppTest) -> Any:
+    [board] = [part for part in at.get("bidi_component") if part.proto.component_name == "board"]
+    return json.loads(board.proto.json)["draft"]
+
+
+def test_the_map_is_told_of_the_model_to_be_trained(app: Open) -> None:
+    at = app()
+    assert next_run(at) is None
+    set_and_run(at, "model.n_layers", 3)
+    told = next_run(at)
+    assert told["facts"]["layers"] == 3
+    assert told["more"] == told["facts"]["parameters"]["all"] - 119_501 > 0
+    assert told["text"] == "layers 1 → 3"
+    set_and_run(at, "model.n_heads", 8)
+    assert next_run(at)["facts"]["heads"] == 8
+    widget(at, "undo").click().run()
+    assert next_run(at) is None
+
+
+def test_where_only_the_training_differs_the_map_is_the_same(app: Open) -> None:
+    at = set_and_run(app(), "train.steps", 600)
+    assert next_run(at) == {"facts": None, "more": 0, "text": "steps 400 → 600", "off": False}
+
+
+def test_an_invalid_form_keeps_the_last_picture_and_says_why(app: Open) -> None:
+    at = set_and_run(app(), "model.n_layers", 3)
+    type_exactly(at, "model.d_model", 51)
+    told = next_run(at)
+    assert told["off"]
+    assert "d_model must be even" in told["text"]
+    assert told["facts"]["layers"] == 3
+    assert "(B, S, 64)" in told["facts"]["parts"]["source"]["shape"]
+    type_exactly(at, "model.d_model", 72)
+    assert "(B, S, 72)" in next_run(at)["facts"]["parts"]["source"]["shape"]
+
+
+def test_the_sample_is_what_the_form_starts_from(app: Open, folders: SimpleNamespace) -> None:
+    file = folders.samples / SAMPLE / "run.json"
+    facts = json.loads(file.read_text())
+    facts["config"]["model"]["n_layers"], facts["config"]["train"]["device"] = 3, "cpu"
+    file.write_text(json.dumps(facts))
+    at = app()
+    assert widget(at, "model.n_layers").value == 3
+    assert widget(at, "train.device").value == "auto"  # where it was trained says nothing about this computer
     assert not draft(at).changes
 
 
