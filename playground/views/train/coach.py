@@ -161,7 +161,7 @@ RULES = (
     Rule(
         "broke_after_raise",
         lambda f: f.diverged_at is not None and f.raised is not None and f.raised[0] < f.diverged_at,
-        N_("It broke off at step {diverged_at}: no finite number any more, after you raised the rate from {rate_before} to {rate} at step {raised_at}."),
+        N_("It broke off at step {diverged_at}: no finite number any more, after you raised the rate from {rate_before} to {rate_after} at step {raised_at}."),
         ("diverged_at", "raised"),
         go_back,
     ),
@@ -217,7 +217,7 @@ RULES = (
     Rule(
         "no_positions",
         lambda f: failed(f) and f.config.model.positions == "none" and f.config.task.name in ORDERED,
-        N_("{exact} of unseen strings are right. The model has no positions: it reads which symbols there are, not in which order, and this task is about the order."),
+        N_("{exact} of unseen strings are right. The model has no positions: its encoder reads which symbols there are, not in which order, and this task is about the order."),
         ("exact",),
         lambda f: draft(N_("Give it sine + cosine"), model={"positions": "sincos"}),
         ("lab_positions", "ladder"),
@@ -244,7 +244,7 @@ RULES = (
     Rule(
         "rate_high",
         lambda f: failed(f) and wide(f) >= HIGH and not falling(f),
-        N_("The loss stays at {loss}, a blind guess costs {guess}. The rate {rate} is high for d_model {d_model}: this task's own settings use {usual_rate} at 64."),
+        N_("The loss stays at {loss}, a blind guess costs {guess}. The rate {rate} is high for d_model {d_model}: this task's own settings use {usual_rate} for a width of 64."),
         ("loss", "exact"),
         own_rate,
     ),
