@@ -22,7 +22,10 @@ RECIPES: dict[str, Settings] = {
         "model": {"n_symbols": 11, "n_layers": 2, "positions": "rotary"},
         "train": {"steps": 1500, "lr": 5e-3, "warmup": 100},
     },
-    "pairs": {"model": {"dropout": 0.2}, "train": {"steps": 1000, "lr": 3e-3, "weight_decay": 0.1}},
+    "pairs": {
+        "model": {"dropout": 0.2},
+        "train": {"steps": 1000, "lr": 3e-3, "warmup": 100, "weight_decay": 0.1},
+    },
 }
 
 
