@@ -212,7 +212,11 @@ class Run:
     def damage(self) -> list[str]:
         """Names of its small files that hold what no run of ours holds: that part of them is left out wherever they are read."""
         found = [] if self._status()[1] else ["status.json"]
-        for name, fits in (("label.json", lambda data: label_of(data)[1]), ("probe.json", self._fits)):
+        for name, fits in (
+            ("label.json", lambda data: label_of(data)[1]),
+            ("probe.json", self._fits),
+            (stretches.NAME, lambda data: stretches.added_of(data, self.config.train) is not None),
+        ):
             try:
                 if not fits(bounds.read_object(self.path / name)):
                     found.append(name)
@@ -220,8 +224,6 @@ class Run:
                 found.append(name)
             except OSError:
                 continue
-        if stretches.added_of(read_json(self.path / stretches.NAME), self.config.train) is None:
-            found.append(stretches.NAME)
         if os.path.lexists(self.path / "metrics.jsonl") and not is_plain(self.path / "metrics.jsonl"):
             found.append("metrics.jsonl")
         return found + [name for name in files.foreign(self.path) if name not in found]

@@ -53,7 +53,7 @@ VALUES: dict[str, str] = {
     "a deep list": "[" * 20_000 + "]" * 20_000,
     "an object": '{"step": {"a": 1}, "__class__": "x"}',
 }
-FILES = ("run.json", "status.json", "label.json", "probe.json", "metrics.jsonl")
+FILES = ("run.json", "status.json", "label.json", "probe.json", "added.json", "metrics.jsonl")
 MARK = "\0hostile\0"
 
 

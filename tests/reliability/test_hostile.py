@@ -32,7 +32,7 @@ from playground import __main__ as cli
 from playground import api, draft, exports, hosts, pick, runs_list
 from playground.i18n import _
 from playground.lessons import frame
-from playground.runs import archive, bounds, log, retention, store
+from playground.runs import archive, bounds, branches, log, retention, store
 from playground.runs.probe import CELLS
 from playground.runs.store import Run, RunError, Status
 from tests.playground.pretended import Pretended
@@ -58,6 +58,10 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def good() -> Run:
     run = trained(9)
+    facts = json.loads((run.path / "run.json").read_text())  # as a branch has it that was given more steps
+    facts["parent"] = store.Parent(store.new_id(), 3, True)._asdict()
+    (run.path / "run.json").write_text(json.dumps(facts))
+    assert branches.train_on(run, 12)
     run.set_label(name="good", notes="n", tags=("a",))
     reason = "The training process ended unexpectedly (exit status {code}). Resume goes on from the last checkpoint."
     run.set_status(Status("interrupted", 9, 3.0, 1.5, reason, {"code": 1}))
@@ -90,6 +94,9 @@ def shown(run: Run) -> None:
     found = store.find(run.id)
     with suppress(RunError):
         run.owner.encode()
+        assert run.parent is None or store.RUN_ID.fullmatch(run.parent.run)
+        assert 0 < run.target_steps <= 1_000_000
+        assert all(step in run.saved_steps() for step in run.exact_steps())
         assert run.created.astimezone().year
         pick.title(run).encode()
         runs_list.table([runs_list.row(run)])
