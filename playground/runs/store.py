@@ -259,10 +259,11 @@ class Run:
     def exact_steps(self) -> list[int]:
         """Saved steps from which a branch without changes is this run, bit for bit on the CPU. Raises RunError."""
         found = self.resumable_steps()
-        with suppress(
-            OSError
-        ):  # where no step was made there are no moments: the weights are all, unless they are rounded
-            if self.weights_path(0).stat().st_size >= 4 * sum(parameter_counts(self.config.model).values()):
+        with suppress(OSError):
+            # Where no step was made there are no moments: the weights are all, unless they are rounded.
+            if 0 in self.saved_steps() and self.weights_path(0).stat().st_size >= 4 * sum(
+                parameter_counts(self.config.model).values()
+            ):
                 found.append(0)
         return sorted(set(found))
 
