@@ -15,6 +15,7 @@ Schedule = Literal["constant", "cosine", "inverse_sqrt"]
 TaskName = Literal["copy", "reverse", "sort", "shift", "caesar", "deduplicate", "add", "pairs"]
 TASK_NAMES: tuple[str, ...] = get_args(TaskName)
 
+MOST_DIGITS = 15  # of a number to add: int64 holds the sum
 MIN_STRINGS = 100  # fewer different strings than this leave nothing "unseen" to be tested on
 
 
@@ -105,7 +106,7 @@ class TaskConfig(Config):
         low = info.data.get("min_len")
         if low is not None and low > max_len:
             raise wrong("lengths", min_len=low, max_len=max_len)
-        if info.data.get("name") == "add" and max_len > 15:
+        if info.data.get("name") == "add" and max_len > MOST_DIGITS:
             raise wrong("add_digits", max_len=max_len)
         return max_len
 
@@ -113,8 +114,8 @@ class TaskConfig(Config):
     @classmethod
     def _pairs_are_usable(cls, pairs: tuple[tuple[str, str], ...], info: ValidationInfo) -> tuple[tuple[str, str], ...]:
         if info.data.get("name") == "pairs":
-            if len({source for source, _ in pairs}) < 10:
-                raise wrong("few_pairs", n=len(set(pairs)))
+            if (n := len({source for source, _ in pairs})) < 10:
+                raise wrong("few_pairs", n=n)
             for row, pair in enumerate(pairs, 1):
                 if not all(1 <= len(text) <= 128 for text in pair):
                     raise wrong("pair_length", row=row)

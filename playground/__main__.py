@@ -28,7 +28,7 @@ from playground.presets import PRESETS
 from playground.runs import branches, changes, files, store, stretches, trash
 from playground.runs.log import last_exact_match
 from playground.runs.store import Run
-from playground.settings import words
+from playground.settings import names, words
 from playground.settings.recipes import RECIPES, settings_for
 from playground.text import duration
 
@@ -465,7 +465,7 @@ def list_runs(options: argparse.Namespace) -> int:
                 f"{status.step}/{run.target_steps}",
                 "–" if exact is None else f"{100 * exact:.3g} %",
                 duration(status.seconds),
-                run.label().name,
+                names.own(run, task=config.task.name),
                 differences.sentence(differences.from_default(config, by_hand)) or _("the default run"),
             )
         )

@@ -19,15 +19,19 @@ from playground.settings import words
 PARTS = ("poll.js", "curves.js", "map.js", "thumbs.js", "samples.js", "strip.js")
 
 
-def board(run: Run, *, key: str = "board", height: int | None = None, initial: dict[str, Any] | None = None) -> Any:
+def board(
+    run: Run, *, key: str = "board", height: int | None = None, initial: dict[str, Any] | None = None,
+    draft: dict[str, Any] | None = None,
+) -> Any:  # fmt: skip
     """Draw the board of a run. As high as the window allows, unless `height` (pixels) says otherwise.
 
     The result has `part` (the chosen part of the model, or None), and for one rerun each `state` (a new state while the run
-    lives) or `ended` (the state it ended in). `initial` is an answer of the live route, to draw without asking for it.
+    lives) or `ended` (the state it ended in). `initial` is an answer of the live route, to draw without asking for it;
+    `draft` the next run, see views/train/draft_map.py.
     """
     return component("board", *PARTS)(
         key=key,
-        data=board_data(run) | {"height": height, "initial": initial},
+        data=board_data(run) | {"height": height, "initial": initial, "draft": draft},
         on_part_change=_nothing,
         on_state_change=_nothing,
         on_ended_change=_nothing,
@@ -65,6 +69,8 @@ def facts(config: RunConfig) -> dict[str, Any]:
         "steps": config.train.steps,
         "layers": model.n_layers,
         "heads": model.n_heads,
+        "d_k": model.d_k,
+        "d_ff": model.d_ff,
         "lr": config.train.lr,
         "guess": math.log(model.n_vocab),
         "device": words.shown("train.device", pick_device(config.train.device).type),
@@ -176,8 +182,14 @@ def labels(unseen: int = UNSEEN) -> dict[str, Any]:
     ).format(n=unseen)
     return {
         "board": _("Training board"),
-        "sample": _("Shipped sample run — press Train to make your own"),
+        "sample": _("Shipped sample run"),
         "map": _("Model"),
+        "draft": _("Draft · next run"),
+        "draft_view": _("Next run"),
+        "run_view": _("Run in view"),
+        "views_help": _("Which model the map shows"),
+        "difference": _("{n} parameters ({more})"),
+        "same_model": _("Next run: the same map"),
         "encoder": _("Encoder"),
         "decoder": _("Decoder"),
         "block": _("Block {layer}"),
@@ -186,6 +198,7 @@ def labels(unseen: int = UNSEEN) -> dict[str, Any]:
         "ffn_part": _("feed-forward"),
         "memory_note": _("memory to every block"),
         "parameters": _("{n} parameters"),
+        "widths": _("heads {heads} · d_k {d_k} · d_ff {d_ff}"),
         "parameters_short": _("{n} param."),
         "pick": _("Click a part of the model to see what it does; its attention is picked out below."),
         "attention": _("Attention"),

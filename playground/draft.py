@@ -28,6 +28,7 @@ URL_NAMES = {
     for name in RunConfig.model_fields[part].annotation.model_fields  # type: ignore[union-attr]
     if (part, name) not in (("model", "max_len"), ("task", "pairs"))
 }
+CHANGES_SHOWN = 4
 NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,12})?(e-?[0-9]{1,3})?")
 
 
@@ -41,6 +42,12 @@ class Draft:
     upload: str = ""  # the file in the uploader of this version, as Streamlit names it
     file: str = ""  # the name of the file that the pairs are from, to be shown
     refused: PairsError | None = None  # why the file in the uploader is not used
+    made: dict[str, int] = field(
+        default_factory=dict
+    )  # how often a setting was set from outside its widget: a new one each time
+    task_set: dict[str, Any] = field(default_factory=dict)  # what the choice of the task set
+    task_kept: tuple[str, ...] = ()  # what it left as the person had made it
+    valid: RunConfig | None = None  # the last configuration that could be trained
 
     @property
     def changes(self) -> list[tuple[str, Any, Any]]:
@@ -56,6 +63,16 @@ class Draft:
     def load(self, data: Settings) -> None:
         self.data, self.version = copy.deepcopy(data), self.version + 1
         self.upload, self.file, self.refused = "", "", None
+        self.made, self.task_set, self.task_kept = {}, {}, ()
+
+    def put(self, name: str, value: Any) -> None:
+        """Set one setting from outside its widget, which is made anew; the others stand as they are."""
+        part, key = name.split(".")
+        self.data[part][key], self.made[name] = value, self.made.get(name, 0) + 1
+
+    def get(self, name: str) -> Any:
+        part, key = name.split(".")
+        return self.data[part][key]
 
 
 def settings(config: RunConfig) -> Settings:
@@ -98,7 +115,9 @@ def follow(run: Run) -> Draft:
     draft: Draft | None = st.session_state.get("draft")
     asked = {name: st.query_params[name] for name in URL_NAMES if name in st.query_params}
     if draft is None or draft.run_id != run.id:
-        base = settings(RunConfig() if run.is_sample else run.config)
+        base = settings(run.config)
+        if run.is_sample:  # where somebody else computed it says nothing about this computer
+            base["train"]["device"] = RunConfig().train.device
         draft = Draft(run.id, base, base, draft.version if draft else 0, {})
         draft.load(apply(base, asked))
         st.session_state["draft"] = draft
@@ -163,6 +182,17 @@ def url_value(text: str, like: object) -> tuple[Any] | None:
     if isinstance(like, int):
         return (int(text),) if text.lstrip("-").isdigit() else None
     return (float(text),)
+
+
+def changes_text(draft: Draft) -> str:
+    """The changes of a draft in short words, the first few."""
+    changes = draft.changes
+    listed = ", ".join(
+        f"{words.short(name)} {change_text(name, old, new)}" for name, old, new in changes[:CHANGES_SHOWN]
+    )
+    return listed + (
+        " " + _("and {n} more").format(n=len(changes) - CHANGES_SHOWN) if len(changes) > CHANGES_SHOWN else ""
+    )
 
 
 def change_text(name: str, old: object, new: object) -> str:

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin
 
 import streamlit as st
-from pydantic.fields import FieldInfo
 
 from core.config import RunConfig
 from core.messages import ConfigError
@@ -16,58 +15,61 @@ from playground.draft import Draft, check, matching_preset, prepared, preset_set
 from playground.i18n import N_, _
 from playground.pairs import MAX_TEXT, PairsError, parse
 from playground.presets import PRESETS
-from playground.settings import words
-from playground.settings.words import IN_FORM
+from playground.settings import scales, usual, words
+from playground.settings.scales import field_of, heads_for
+from playground.settings.words import IN_FORM, SLIDERS
 from playground.text import plain
 
 MORE_PAIRS = N_("Upload at least 10 pairs to train on.")
-WIDTHS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # d_model; any other can be typed
+LENGTHS = usual.LENGTHS  # two settings, one slider with two ends
 
 
 def form(draft: Draft) -> RunConfig | None:
     """Draw all controls of a draft, put what was changed into it; the configuration, or None if something is wrong."""
     gather(draft)
     config, problems = check(draft.data)
+    notes = usual.without_effect(config) if config else {}
     preset_control(draft)
-    task, fixed = draft.data["task"]["name"], prepared(draft.data)["model"]["n_symbols"]
-    left, right = st.columns([3, 2])
-    control(left, draft, "task.name", problems)
-    if task in ("add", "pairs"):
-        help_text = _("The task itself decides how many symbols there are.")
-        right.text_input(
-            words.label("model.n_symbols"), str(fixed), key=f"fixed#{task}#{fixed}", disabled=True, help=help_text
-        )
-    else:
-        control(right, draft, "model.n_symbols", problems)
-    explain_task(task)
+    task = draft.data["task"]["name"]
+    control(st, draft, "task.name", problems)
+    explain_task(draft)
+    left, right = st.columns(2)
+    symbols(left, draft, problems)
     if task == "pairs":
         upload(draft, problems)
     else:
-        row(draft, problems, "task.min_len", "task.max_len")
+        lengths(right, draft, problems)
     row(draft, problems, "model.d_model", "model.n_heads")
     row(draft, problems, "model.n_layers", "model.d_ff")
-    if draft.data["model"]["positions"] in ("integer", "unit"):
+    placed = draft.data["model"]["positions"] in ("integer", "unit")
+    if placed:
         row(draft, problems, "model.positions", "model.position_placement")
         row(draft, problems, "model.norm", "model.scale")
     else:
         row(draft, problems, "model.positions", "model.norm")
         row(draft, problems, "model.scale", "model.dropout")
     row(draft, problems, "model.causal_mask", "model.padding_mask")
+    say(notes, "model.scale", "model.padding_mask")
     cost(config)
     row(draft, problems, "train.steps", "train.batch_size")
     row(draft, problems, "train.lr", "train.warmup")
+    say(notes, "train.warmup")
     row(draft, problems, "train.seed", "train.device")
     with st.expander(_("Advanced")):
-        if draft.data["model"]["positions"] in ("integer", "unit"):
+        if placed:
             control(st, draft, "model.dropout", problems)
         row(draft, problems, "train.schedule", "model.activation")
         row(draft, problems, "train.weight_decay", "train.clip")
         row(draft, problems, "train.eval_every", "train.stop_at_exact_match")
+        say(notes, "train.eval_every")
+        exact_values(draft)
     drawn = {*IN_FORM, "task.pairs"}
     for loc, sentence in problems.items():  # at no field of this form
         if loc not in drawn:
             st.error(plain(sentence))
-    return config if config and not too_large(config) else None
+    usable = config if config and not too_large(config) else None
+    draft.valid = usable or draft.valid
+    return usable
 
 
 def row(draft: Draft, problems: dict[str, str], *names: str) -> None:
@@ -75,9 +77,23 @@ def row(draft: Draft, problems: dict[str, str], *names: str) -> None:
         control(column, draft, name, problems)
 
 
+def say(notes: dict[str, str], *names: str) -> None:
+    for name in names:
+        if name in notes:
+            st.caption(notes[name])
+
+
 def key_of(draft: Draft, name: str) -> str:
-    """Widgets of another version are other widgets; so are the heads of another width."""
-    return f"{name}#{draft.version}" + (f"#{draft.data['model']['d_model']}" if name == "model.n_heads" else "")
+    """Widgets of another version are other widgets; so are those of a value set from outside, and the heads of another width."""
+    key = f"{name}#{draft.version}"
+    if made := draft.made.get(name, 0) + (draft.made.get(LENGTHS[1], 0) if name == LENGTHS[0] else 0):
+        key += f".{made}"
+    return key + (f"#{draft.data['model']['d_model']}" if name == "model.n_heads" else "")
+
+
+def exact_key(draft: Draft, name: str) -> str:
+    """The box of an exact value is another one for every value: what it holds is either in force or was just typed."""
+    return f"exact.{name}#{draft.version}.{draft.made.get(name, 0)}#{draft.get(name)}"
 
 
 def asked_for(draft: Draft) -> RunConfig | None:
@@ -108,16 +124,27 @@ def gather(draft: Draft) -> None:
     if chosen is not None and chosen != now:
         draft.load(preset_settings(chosen))
         return
-    keys = {name: key_of(draft, name) for name in IN_FORM}  # all at once: a new width makes other heads
+    task = draft.data["task"]["name"]
+    typed = {name: now for name in SLIDERS if (now := st.session_state.get(exact_key(draft, name))) is not None}
+    typed = {name: value for name, value in typed.items() if value != draft.get(name)}
+    keys = {
+        name: key_of(draft, name) for name in IN_FORM if name != LENGTHS[1]
+    }  # all at once: a new width makes other heads
     for name, widget in keys.items():
         part, key = name.split(".")
         if widget not in st.session_state:
             continue
         value = st.session_state[widget]
-        if isinstance(value, str) and name == "model.d_model":
-            value = int(value) if value.strip().isdecimal() and len(value) < 8 else value
-        if value is not None or name == "train.stop_at_exact_match":
+        if name == LENGTHS[0]:
+            draft.data["task"]["min_len"], draft.data["task"]["max_len"] = value
+        elif name == "task.name":
+            task = value or task
+        elif value is not None or name == "train.stop_at_exact_match":
             draft.data[part][key] = value
+    for name, value in typed.items():
+        draft.put(name, value)
+    if task != draft.data["task"]["name"]:  # last: what was changed in the same moment is the person's own
+        usual.choose_task(draft, task)
     model = draft.data["model"]
     if (offered := heads_for(model["d_model"])) and model["n_heads"] not in offered:
         model["n_heads"] = min(offered, key=lambda heads: abs(heads - model["n_heads"]))
@@ -146,24 +173,6 @@ def gather_pairs(draft: Draft) -> None:
         draft.data["task"]["pairs"], draft.refused = [], error
 
 
-def heads_for(d_model: object) -> list[int]:
-    """The numbers of heads that divide this width: what the form offers."""
-    bound = limits(field_of("model.n_heads"))[1]
-    return [h for h in range(1, int(bound) + 1) if d_model % h == 0] if isinstance(d_model, int) and d_model > 0 else []
-
-
-def field_of(name: str) -> FieldInfo:
-    part, key = name.split(".")
-    found: FieldInfo = RunConfig.model_fields[part].annotation.model_fields[key]  # type: ignore[union-attr]
-    return found
-
-
-def limits(info: FieldInfo) -> tuple[Any, Any]:
-    """The bounds a number must keep, where they belong to the allowed numbers."""
-    bounds = {kind: getattr(m, kind) for m in info.metadata for kind in ("ge", "le") if hasattr(m, kind)}
-    return bounds.get("ge"), bounds.get("le")
-
-
 def control(place: Any, draft: Draft, name: str, problems: dict[str, str]) -> None:
     """One widget of the kind that the field asks for, and below it what is wrong with its value."""
     part, key = name.split(".")
@@ -173,33 +182,97 @@ def control(place: Any, draft: Draft, name: str, problems: dict[str, str]) -> No
     kind = info.annotation
     if get_origin(kind) in (Union, types.UnionType):
         kind = next(k for k in get_args(kind) if k is not type(None))
-    if name == "model.d_model":
-        options = sorted({*WIDTHS, value}) if isinstance(value, int) else [*WIDTHS, value]
-        place.selectbox(label, options, options.index(value), accept_new_options=True, **common)
-    elif name == "model.n_heads":
-        heads = heads_for(draft.data["model"]["d_model"]) or [value]
-        place.selectbox(label, heads, heads.index(value) if value in heads else 0, **common)
+    if name in SLIDERS:
+        slider(place, draft, name, common)
     elif get_origin(kind) is Literal:
         choices = list(get_args(kind))
         index = choices.index(value) if value in choices else 0
         place.selectbox(label, choices, index, format_func=partial(words.shown, name), **common)
     elif kind is bool:
-        place.checkbox(label, value, **common)
+        place.toggle(label, value, **common)
     else:
-        number = int if kind is int else float
-        # No bounds: the browser would keep a number outside them to itself, and Train would take the one before it.
-        place.number_input(
-            label,
-            value=value if value is None else number(value),
-            step=number(words.SETTINGS[name].step),
-            format=None if kind is int else "%g",
-            placeholder=words.shown(name, None) if value is None else None,
-            **common,
-        )
+        number_box(place, name, value, words.label(name), common)
     if name in problems:
         place.markdown(f":red[{plain(problems[name])}]")
     elif name == "train.device" and value != "auto" and pick_device(value).type != value:
         place.caption(_("Not found here: the CPU will be used."))
+
+
+def slider(place: Any, draft: Draft, name: str, common: dict[str, Any]) -> None:
+    """Its stops, and among them the value of the run in view and the one in force, wherever that came from."""
+    value, label = draft.get(name), words.label(name)
+    part, key = name.split(".")
+    if name == "model.n_heads":
+        options = heads_for(draft.data["model"]["d_model"]) or [value]
+    else:
+        options = scales.stops(name, (draft.base[part][key], value))
+    if len(options) > 1:
+        place.select_slider(
+            label, options, value if value in options else options[0], format_func=scales.text, **common
+        )
+    else:  # a slider needs two ends
+        only = _("{heads}: d_model cannot be split").format(heads=value)
+        place.text_input(label, only, key=f"fixed.{name}#{only}", disabled=True, help=common["help"])
+
+
+def lengths(place: Any, draft: Draft, problems: dict[str, str]) -> None:
+    task, now = draft.data["task"]["name"], tuple(draft.get(name) for name in LENGTHS)
+    label = _("Digits") if task == "add" else _("Length")
+    was = draft.base["task"]
+    if now[0] > now[1]:  # typed so
+        place.text_input(label, f"{now[0]} – {now[1]}", key=f"fixed.lengths#{now}", disabled=True)
+    in_use = (*now, was["min_len"], was["max_len"]) if was["name"] == task else now
+    if now[0] <= now[1]:
+        place.select_slider(
+            label,
+            scales.stops(LENGTHS[1], in_use, task),
+            now,
+            format_func=scales.text,
+            key=key_of(draft, LENGTHS[0]),
+            help=_("Shortest and longest number to add, in digits.")
+            if task == "add"
+            else _("Shortest and longest source string, in symbols."),
+        )
+    for name in LENGTHS:
+        if name in problems:
+            place.markdown(f":red[{plain(problems[name])}]")
+
+
+def symbols(place: Any, draft: Draft, problems: dict[str, str]) -> None:
+    task = draft.data["task"]["name"]
+    if task not in usual.OWN_SYMBOLS:
+        control(place, draft, "model.n_symbols", problems)
+        return
+    fixed = prepared(draft.data)["model"]["n_symbols"]
+    help_text = _("The task itself decides how many symbols there are.")
+    place.text_input(
+        words.label("model.n_symbols"), str(fixed), key=f"fixed#{task}#{fixed}", disabled=True, help=help_text
+    )
+
+
+def exact_values(draft: Draft) -> None:
+    """Any value between the stops of a slider. The slider of the heads has them all."""
+    task = draft.data["task"]["name"]
+    unused = {"model.n_heads"} | ({"model.n_symbols"} if task in usual.OWN_SYMBOLS else set())
+    unused |= set(LENGTHS) if task == "pairs" else set()
+    with st.popover(_("Type exact values"), width="stretch"):
+        columns = st.columns(3)
+        for i, name in enumerate(name for name in SLIDERS if name not in unused):
+            label = _("{setting}, exact").format(setting=words.label(name))
+            number_box(columns[i % 3], name, draft.get(name), label, {"key": exact_key(draft, name)})
+
+
+def number_box(place: Any, name: str, value: Any, label: str, common: dict[str, Any]) -> None:
+    """No bounds: the browser would keep a number outside them to itself, and Train would take the one before it."""
+    number = int if field_of(name).annotation is int else float
+    place.number_input(
+        label,
+        value=value if value is None else number(value),
+        step=number(words.SETTINGS[name].step),
+        format=None if number is int else "%g",
+        placeholder=words.shown(name, None) if value is None else None,
+        **common,
+    )
 
 
 def preset_key(draft: Draft) -> str:
@@ -218,10 +291,12 @@ def preset_control(draft: Draft) -> None:
     )
 
 
-def explain_task(name: str) -> None:
-    task = TASKS[name]
+def explain_task(draft: Draft) -> None:
+    task = TASKS[draft.data["task"]["name"]]
     source, target = task.example
     st.caption(f"{_(task.explanation)} {source} → {target}")
+    if sentence := usual.told(draft):
+        st.caption(plain(sentence))
 
 
 def uploader_key(draft: Draft) -> str:

@@ -24,6 +24,13 @@ CSS = """
 [data-testid="stSidebarUserContent"] [data-testid="stVerticalBlock"] { gap: 0.4rem; }
 [data-testid="stSidebarUserContent"] [data-testid="stHorizontalBlock"] { gap: 0.6rem; }
 [data-testid="stSidebarUserContent"] [data-testid="stWidgetLabel"] { min-height: 0; margin-bottom: 0.05rem; }
+/* Sliders as close as the boxes: the value stands right above its knob. Help appears where the pointer or the focus is, and is
+   no stop of Tab on the way to Train (Shift+Tab reaches it). */
+[data-testid="stSidebarUserContent"] [data-testid="stSlider"] > [role="group"] { padding-top: 0; padding-bottom: 0; margin: 3px 0 -11px; }
+[data-testid="stSidebarUserContent"] [data-testid="stSliderThumbValue"] p { font-size: 0.8rem; line-height: 1rem; }
+[data-testid="stSidebarUserContent"] [data-testid="stCheckbox"] label { gap: 3px; }
+[data-testid="stSidebarUserContent"] [data-testid="stTooltipIcon"] { visibility: hidden; }
+[data-testid="stSidebarUserContent"] [data-testid="stElementContainer"]:is(:hover, :focus-within) [data-testid="stTooltipIcon"] { visibility: visible; }
 [data-testid="stLayoutWrapper"]:has(> .st-key-language) { position: absolute; }
 .st-key-language { position: fixed; top: 0.75rem; right: 1.25rem; width: auto; z-index: 1000000; }
 .st-key-panel_title h3 { padding: 0; }
@@ -33,6 +40,8 @@ CSS = """
 .st-key-message [data-testid="stMarkdown"] p, .st-key-message [data-testid="stCaptionContainer"] p {
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .st-key-message button { min-height: 0; padding: 0; }
+.st-key-message .st-key-coach [data-testid="stMarkdown"] p { white-space: normal; }
+.st-key-coach button { padding: 0.1rem 0.6rem; white-space: nowrap; }
 </style>
 """
 

@@ -15,7 +15,7 @@ import streamlit as st
 
 from core.config import RunConfig
 from playground import state
-from playground.draft import Draft, change_text
+from playground.draft import Draft, changes_text
 from playground.forms import asked_for, gather, why_not
 from playground.i18n import _
 from playground.pick import title
@@ -24,13 +24,14 @@ from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run, Status
 from playground.settings import words
 from playground.text import plain
+from playground.views.train.coach_view import LOOKS_EVERY, coach
+from playground.views.train.intro import at_work
 
 FACTORS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # offered learning rates, times the configured one
-CHANGES_SHOWN = 4
 
 
-def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
-    """`config` is what the form holds, None while something in it is wrong."""
+def toolbar(run: Run, draft: Draft, off: str) -> None:
+    """off: why what the form holds cannot be trained, empty if it can."""
     status = run.status()
     now, changed, own = status.state, bool(draft.changes), not run.is_sample
     active = own and now in ACTIVE
@@ -55,8 +56,11 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
                 _start,
                 run.id,
                 primary=True,
-                disabled=config is None,
+                disabled=bool(off),
             )
+        if own and now == "stopped" and not changed and run.goes_on():
+            help_text = _("Go on with this run from where it was stopped.")
+            button("resume", _("Resume"), "play_arrow", help_text, None, _resume, run.id)
         step_at = _step_target(run, status)
         steppable = not changed and own and now in ("paused", "interrupted", "draft")
         if steppable:
@@ -72,13 +76,19 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
                 _start,
                 run.id,
                 1,
-                disabled=wait or config is None,
+                disabled=wait or bool(off),
             )
         button(
             "reset",
             _("Reset"),
             "replay",
-            _("The same run from its beginning: same seed, same start weights, paused at step 0."),
+            _(
+                "A new run with the same settings, seed and start weights, paused at step 0. This one is stopped, and kept in Runs."
+            )
+            if active
+            else _(
+                "A new run with the same settings, seed and start weights, paused at step 0. This one is kept in Runs."
+            ),
             "X",
             _reset,
             run.id,
@@ -104,12 +114,12 @@ def toolbar(run: Run, draft: Draft, config: RunConfig | None) -> None:
                 _start,
                 run.id,
                 primary=True,
-                disabled=config is None,
+                disabled=bool(off),
             )
         learning_rate(run, active)
         name(run)
     with st.container(key="message", horizontal=True, vertical_alignment="center", gap="small"):
-        message(run, status, draft, active, "" if config else why_not(draft))
+        message(run, status, draft, active, off)
 
 
 def button(
@@ -231,6 +241,7 @@ def _reset(run_id: str) -> None:
     elif crowded():
         return
     _create(run.config, 0)
+    st.session_state["reset"] = st.session_state.get("run")  # said while it waits at step 0
 
 
 def learning_rate(run: Run, active: bool) -> None:
@@ -260,7 +271,7 @@ def learning_rate(run: Run, active: bool) -> None:
         options,
         options.index(now),
         key=key,
-        format_func=lambda lr: _("rate {lr}").format(lr=f"{lr:g}" if isinstance(lr, float) else lr),
+        format_func=lambda lr: _("rate {lr}").format(lr=words.number(lr) if isinstance(lr, float) else lr),
         accept_new_options=True,
         disabled=not active,
         on_change=change,
@@ -309,19 +320,40 @@ def message(run: Run, status: Status, draft: Draft, active: bool, off: str) -> N
             args=(draft.base,),
             help=_("Back to the settings of the run in view."),
         )
-    elif status.state == "failed":
+    elif off:
+        st.markdown(f":orange[⚠ {plain(_('Train is off for now. {reason}').format(reason=off))}]")
+    elif st.session_state.get("reset") == run.id and status.step == 0 and status.state in ("queued", "paused"):
+        st.caption(
+            _("A new run from the beginning, paused at step 0. The one before is in Runs, with everything it learned.")
+        )
+    elif run.is_sample or status.state not in ("running", "paused"):
+        standing(run, status)
+    else:
+        watched(run.id)
+    if others := at_work():
+        st.caption(plain(others), width="content")
+
+
+def standing(run: Run, status: Status, watching: bool = False) -> None:
+    """What the coach says of the run; where it has nothing to say, what its state means."""
+    if not run.is_sample and coach(run, status, watching):
+        return
+    if status.state == "failed":
         st.markdown(f":red[⚠ {plain(state_text(run, status))}]")
     else:
         st.caption(plain(state_text(run, status)))
 
 
+@st.fragment(run_every=LOOKS_EVERY)
+def watched(run_id: str) -> None:
+    """The same of a run that trains, looked at again and again: it may have stopped learning."""
+    run = store.find(run_id)
+    if run is not None:
+        standing(run, run.status(), watching=True)
+
+
 def changed_text(draft: Draft, active: bool, off: str) -> str:
-    changes = draft.changes
-    listed = ", ".join(
-        f"{words.short(name)} {change_text(name, old, new)}" for name, old, new in changes[:CHANGES_SHOWN]
-    )
-    if len(changes) > CHANGES_SHOWN:
-        listed += " " + _("and {n} more").format(n=len(changes) - CHANGES_SHOWN)
+    listed = changes_text(draft)
     if off:
         return _("Changed: {changes}. Train is off for now. {reason}").format(changes=listed, reason=off)
     if active:

@@ -21,6 +21,8 @@ class Board {
 
   update({ data, setStateValue, setTriggerValue }) {
     if (this.data?.run !== data.run) this.part = data.part ?? null;
+    const next = JSON.stringify(data.draft ?? null);
+    if (this.next !== next) { this.next = next; this.map.view = data.draft?.facts ? "draft" : "run"; } // a change is looked at
     this.data = data;
     this.tellPart = (part) => setStateValue("part", part);
     this.colours = theme(this.root);
@@ -28,6 +30,7 @@ class Board {
     roles(this.root, data.look);
     this.words();
     this.version = JSON.stringify([data.facts, data.labels, data.look]); // what the drawings are built from
+    this.map.version = `${this.version} ${next}`;
     this.poll.follow(data, setTriggerValue);
     this.later();
   }
@@ -39,7 +42,7 @@ class Board {
     for (const node of this.root.querySelectorAll("[data-help]")) help(node, labels[node.dataset.help], this.tip);
     setAttr(this.root, "aria-label", labels.board);
     const badge = this.root.querySelector(".badge");
-    badge.hidden = !sample;
+    badge.hidden = !sample || Boolean(this.data.draft);
     legend(this.root.querySelector(".thumbs .legend"), this.table, "0", "1");
   }
 

@@ -15,12 +15,33 @@ class ModelMap {
     this.board = board;
     this.svg = board.root.querySelector(".map svg");
     this.svg.onkeydown = (event) => this.key(event);
+    this.view = "run";
+    this.views = board.root.querySelector(".map .views");
+    for (const button of this.views.querySelectorAll("button")) button.onclick = () => { this.view = button.dataset.view; board.later(); };
+  }
+
+  // Of the model that the map shows: that of the run in view, or the one of the next run.
+  get facts() {
+    const { facts, draft } = this.board.data;
+    return this.view === "draft" ? draft?.facts ?? facts : facts;
+  }
+
+  // The switch between the two, and what the next one costs.
+  header() {
+    const { draft, labels } = this.board.data, { views, board } = this, note = board.root.querySelector(".map .next"), n = draft?.facts?.parameters.all;
+    views.hidden = !draft?.facts;
+    setAttr(views, "aria-label", labels.views_help);
+    for (const button of views.querySelectorAll("button")) setAttr(button, "aria-pressed", button.dataset.view === this.view);
+    const more = draft && (draft.more > 0 ? `+${draft.more.toLocaleString("en")}` : draft.more < 0 ? `−${(-draft.more).toLocaleString("en")}` : "±0");
+    setText(note, n ? fill(labels.difference, { n: n.toLocaleString("en"), more }) : draft ? labels.same_model : "");
+    board.root.querySelector(".card.map").classList.toggle("draft", this.view === "draft" && Boolean(n));
   }
 
   draw() {
-    const { data, part } = this.board, { facts } = data, { svg } = this, width = svg.clientWidth, height = svg.clientHeight;
+    const { part } = this.board, { facts, svg } = this, width = svg.clientWidth, height = svg.clientHeight;
     const chosen = Number(/\.(\d+)$/.exec(part ?? "")?.[1] ?? 0), shown = blocksShown(facts.layers, chosen);
-    const sign = JSON.stringify([width, height, shown, this.board.version]);
+    const sign = JSON.stringify([width, height, shown, this.view, this.version]);
+    this.header();
     if (width < 60) return;
     if (sign !== this.drawn) { this.drawn = sign; this.build(width, height, shown); }
     for (const g of svg.querySelectorAll(".part")) {
@@ -32,7 +53,7 @@ class ModelMap {
   }
 
   build(width, height, shown) {
-    const { data } = this.board, { facts, labels } = data, { svg } = this, focused = svg.getRootNode().activeElement?.dataset.part;
+    const { labels } = this.board.data, { facts, svg } = this, focused = svg.getRootNode().activeElement?.dataset.part;
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const defs = add(svg, "defs"), tip = { viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto", markerUnits: "userSpaceOnUse" };
@@ -63,6 +84,7 @@ class ModelMap {
       const title = add(svg, "text", { x: width / 2, y: stack === "encoder" ? label - 6 : bottom + tall + 13, class: "stack" });
       add(title, "tspan", { class: "name" }, `${labels[stack]} × ${facts.layers}`);
       add(title, "tspan", { dx: 8 }, fill(labels.parameters, { n: facts.parameters[stack].toLocaleString("en") }));
+      add(title, "tspan", { dx: 8 }, fill(labels.widths, { heads: facts.heads, d_k: facts.d_k, d_ff: facts.d_ff.toLocaleString("en") }));
       if (stack === "decoder") this.memoryBus(right + side / 2, top + tall, bottom, spots);
     }
     if (focused) svg.querySelector(`[data-part="${focused}"]`)?.focus();
@@ -85,7 +107,7 @@ class ModelMap {
   }
 
   side(part, x, y, w, h) {
-    const { facts, labels } = this.board.data, about = facts.parts[part], n = facts.parameters[part];
+    const { facts } = this, { labels } = this.board.data, about = facts.parts[part], n = facts.parameters[part];
     const count = n ? fill(labels.parameters_short, { n: n.toLocaleString("en") }) : "";
     const g = this.frame(part, part, x, y, w, h, `${about.name}. ${about.shape}. ${count}`);
     const lines = [[about.short, "name"], [about.shape, "shape"], ...(count ? [[count, "count"]] : [])];
@@ -96,20 +118,29 @@ class ModelMap {
   }
 
   block(stack, layer, x, y, w, h) {
-    const { facts, labels } = this.board.data, about = facts.parts[stack];
+    const { facts } = this, { labels } = this.board.data, about = facts.parts[stack];
     const g = this.frame(`${stack}.${layer}`, stack, x, y, w, h, fill(about.name, { layer: layer + 1, layers: facts.layers }));
     const rows = stack === "encoder" ? ["self", "ffn"] : ["self", "cross", "ffn"];
     const roomy = w >= 84, head = 16, each = (h - head - 5) / rows.length;
     add(g, "text", { x: x + w / 2, y: y + 13, class: "name" }, roomy ? fill(labels.block, { layer: layer + 1 }) : layer + 1);
     rows.forEach((row, i) => {
       add(g, "rect", { x: x + 5, y: y + head + i * each + 1, width: w - 10, height: Math.max(2, each - 2), rx: 3, class: `inner ${row}` });
+      if (row !== "ffn" && each >= 8) this.heads(g, x + 5, y + head + (i + 1) * each - 1, w - 10);
       if (roomy && each >= 11.5) add(g, "text", { x: x + w / 2, y: y + head + i * each + each / 2 + 3.5, class: "inner-name" }, labels[`${row}_part`]);
     });
   }
 
+  // Under an attention, a dash in its colour for every head; of very many only how many.
+  heads(g, x, y, width) {
+    const { facts } = this, colours = this.board.data.look.heads, each = width / facts.heads;
+    if (facts.heads > 16) { add(g, "line", { x1: x, x2: x + width, y1: y, y2: y, class: "head", "stroke-dasharray": `${each * 0.6} ${each * 0.4}` }); return; }
+    for (let i = 0; i < facts.heads; i++)
+      add(g, "line", { x1: x + i * each + 1, x2: x + (i + 1) * each - 1, y1: y, y2: y, class: "head", style: `stroke:${colours[i % colours.length]}` });
+  }
+
   // Arrows walk along a stack (also to blocks outside the window) and between the stacks.
   key(event) {
-    const part = event.target.dataset?.part, { facts } = this.board.data;
+    const part = event.target.dataset?.part, { facts } = this;
     if (!part) return;
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); this.board.choose(part); return; }
     const rows = ["encoder", "decoder"].map((s) => [s === "encoder" ? "source" : "target",
@@ -123,10 +154,12 @@ class ModelMap {
   }
 
   detail() {
-    const { data, part, root } = this.board, { facts, labels } = data, box = root.querySelector(".detail");
-    const [kind, layer] = (part ?? "").split("."), about = facts.parts[kind];
-    setText(box.querySelector(".what"), about ? fill(about.name, { layer: Number(layer) + 1, layers: facts.layers }) : labels.pick);
-    setText(box.querySelector(".why"), about ? about.sentence : "");
+    const { data, part, root } = this.board, { draft, labels } = data, { facts } = this, box = root.querySelector(".detail");
+    const [kind, layer] = (part ?? "").split("."), about = Number(layer ?? 0) < facts.layers ? facts.parts[kind] : undefined;
+    const next = !about && draft && (this.view === "draft" || !draft.facts); // nothing is picked: what is drafted has the line
+    setText(box.querySelector(".what"), about ? fill(about.name, { layer: Number(layer) + 1, layers: facts.layers }) : next ? labels.draft : labels.pick);
+    setText(box.querySelector(".why"), about ? about.sentence : next ? draft.text : "");
+    box.querySelector(".why").classList.toggle("off", Boolean(next && draft.off));
     const n = facts.block_parameters[kind] ?? facts.parameters[kind];
     setText(box.querySelector(".shapes"), about ? about.flow : "");
     setText(box.querySelector(".count"), about && n ? fill(labels.parameters, { n: n.toLocaleString("en") }) : "");

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import torch
 from filelock import Timeout
 
+from core.lab.examine import examine
 from core.messages import ConfigError
 from core.train import REWARM, Diverged, StepRecord, Trainer, pick_device
 from playground import estimate
@@ -209,6 +210,9 @@ class Training:
             if self.stop:
                 return "stopped"
             if trainer.done:
+                if self.checkpoints.saved_step != self.step:
+                    self.checkpoints.checkpoint()
+                self._event("examined", step=self.step, **examine(trainer.model, trainer.data, self.step))
                 return "finished"
             if self.leave.is_set():
                 return "paused" if self.paused else "interrupted"

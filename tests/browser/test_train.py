@@ -21,6 +21,7 @@ NewPage = Callable[..., Any]
 Show = Callable[[str], None]
 
 FIRST_POINT = 1.0  # seconds from the click on Train to the first point, median of 5, warm
+MAP = 0.3  # seconds from a slider that is let go to the painted map and its new numbers, 95 of 100 times
 ANSWER = 0.5  # seconds for a page change or a slider, 95 of 100 times
 
 # The board's parts live in a shadow root. Resolves with the milliseconds from the click to the first loss of a new run.
@@ -217,7 +218,9 @@ def test_a_number_typed_in_the_same_moment_is_taken(server: Server, new_page: Ne
 def test_a_number_out_of_bounds_and_train_in_the_same_moment_starts_nothing(server: Server, page: Any) -> None:
     opened(page, server)
     before = len(list(server.runs.glob("2*")))
-    page.get_by_role("spinbutton", name="Batch").fill("99999999")
+    page.get_by_text("Advanced").click()
+    page.get_by_role("button", name="Type exact values").click()
+    page.get_by_role("spinbutton", name="Batch, exact").fill("99999999")
     press(page, "Train")
     page.locator(".st-key-message").get_by_text("Nothing was started").wait_for()
     assert page.locator(".st-key-toolbar").get_by_role("button", name="Train").is_disabled()
@@ -239,8 +242,7 @@ def test_learning_rate_while_training(server: Server, page: Any) -> None:
 
 def test_a_draft_says_what_changed_and_survives_in_the_url(server: Server, page: Any) -> None:
     opened(page, server)
-    page.get_by_role("combobox", name="Heads").click()
-    page.get_by_role("option", name="8", exact=True).click()
+    page.get_by_role("slider", name="Heads").press("ArrowRight")
     page.get_by_text("Changed: heads 4 → 8. Press Train to start a new run.").wait_for()
     page.wait_for_url("**/?n_heads=8")
     page.reload()
@@ -297,6 +299,121 @@ def test_page_change_and_slider(server: Server, page: Any, answers: Callable[...
         slides.append(answer(page, partial(slider.press, direction)))
     answers("page change", changes, ANSWER)
     answers("slider", slides, ANSWER)
+
+
+# The frame after the map shows another number of parameters: what a person waits for who let go of a slider.
+TO_THE_MAP = """(key) => new Promise((done) => {
+  const root = [...document.querySelectorAll("*")].map((e) => e.shadowRoot).find((s) => s?.querySelector(".board"));
+  const now = () => root.querySelector(".map .next").textContent + root.querySelector(".map svg").textContent;
+  const before = now(), start = performance.now();
+  const look = () => (now() === before ? requestAnimationFrame(look) : setTimeout(() => done((performance.now() - start) / 1000)));
+  window.addEventListener(key, () => requestAnimationFrame(look), { once: true, capture: true });
+})"""
+
+
+def let_go(page: Any, act: Callable[[], object], event: str) -> float:
+    """Seconds from letting go of a slider to the painted map with its new numbers."""
+    page.evaluate(f"() => {{ window.painted = ({TO_THE_MAP})({event!r}) }}")
+    act()
+    seconds: float = page.evaluate("() => window.painted")
+    page.wait_for_selector(IDLE)
+    page.wait_for_timeout(150)
+    return seconds
+
+
+def test_the_map_follows_a_slider_that_is_let_go(server: Server, page: Any, answers: Callable[..., None]) -> None:
+    opened(page, server)
+    page.wait_for_timeout(1500)
+    times = []
+    for name in ("d_model", "Layers", "d_ff", "Heads"):
+        slider = page.get_by_role("slider", name=name)
+        for direction in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowRight"):
+            times.append(let_go(page, partial(slider.press, direction), "keyup"))
+    track = page.locator("[data-testid=stSidebar] [role=group][aria-label=d_ff]").bounding_box()
+    for share in (0.2, 0.8, 0.4, 0.9):
+
+        def pull(share: float = share) -> None:
+            knob = page.get_by_role("slider", name="d_ff").locator("xpath=../..").bounding_box()
+            page.mouse.move(knob["x"] + knob["width"] / 2, knob["y"] + knob["height"] / 2)
+            page.mouse.down()
+            page.mouse.move(track["x"] + share * track["width"], knob["y"] + knob["height"] / 2, steps=4)
+            page.mouse.up()
+
+        times.append(let_go(page, pull, "pointerup"))
+    answers("slider let go to the painted map", times, MAP)
+    assert page.locator(".board .map.draft").count() == 1
+    assert page.get_by_role("slider", name="d_ff").get_attribute("aria-valuetext") == "2,048"
+
+
+def test_the_map_shows_the_next_run_or_the_run_in_view(server: Server, page: Any) -> None:
+    opened(page, server)
+    blocks, sample = page.locator(".map .part.encoder"), page.locator(".map .part.encoder").count()
+    layers = page.get_by_role("slider", name="Layers")
+    layers.press("ArrowRight")
+    page.get_by_role("button", name="Next run", pressed=True).wait_for()
+    assert blocks.count() == sample + 1
+    assert layers.evaluate("(node) => node === document.activeElement")  # the next press goes on from here
+    page.get_by_role("button", name="Run in view").click()
+    page.get_by_role("button", name="Run in view", pressed=True).wait_for()
+    until(lambda: blocks.count() == sample)
+    layers.press("ArrowRight")  # another change is looked at
+    until(lambda: blocks.count() == sample + 2)
+    page.get_by_role("button", name="Undo").click()
+    until(lambda: blocks.count() == sample)
+    assert not page.get_by_role("button", name="Next run").is_visible()
+    page.get_by_role("slider", name="Steps").press("ArrowRight")
+    page.locator(".map .detail").get_by_text("Draft · next run").wait_for()
+    assert not page.get_by_role("button", name="Next run").is_visible()  # the same model
+
+
+def test_train_takes_what_a_slider_shows_in_the_same_moment(server: Server, page: Any) -> None:
+    for _ in range(3):
+        opened(page, server, "?steps=5&d_model=16&d_ff=16&n_layers=1")
+        slider = page.get_by_role("slider", name="Layers")
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        press(page, "Train")
+        run = run_id(page)
+        assert json.loads((server.runs / run / "run.json").read_text())["config"]["model"]["n_layers"] == 2
+
+
+def test_train_is_reached_by_keyboard_within_ten_stops(server: Server, page: Any) -> None:
+    opened(page, server)
+    stops = ["document.activeElement.innerText.trim()", "document.activeElement.closest('.st-key-toolbar') !== null"]
+    page.keyboard.press("Tab")
+    assert page.evaluate(stops[0]) == "Skip to main content"
+    page.keyboard.press("Enter")
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        if page.evaluate(stops[1]):
+            break
+    assert "Train" in page.evaluate(stops[0])
+
+
+def test_no_help_button_is_a_stop_between_the_controls(server: Server, page: Any) -> None:
+    opened(page, server)
+    page.get_by_role("combobox", name="Task").focus()
+    seen = []
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.getAttribute('aria-label')"))
+    assert not [name for name in seen if name.startswith("Help")], seen
+    page.keyboard.press("Shift+Tab")  # and each can be reached backwards
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Help for")
+
+
+def test_an_exact_value_lies_between_the_stops(server: Server, page: Any) -> None:
+    opened(page, server)
+    page.get_by_text("Advanced").click()
+    page.get_by_role("button", name="Type exact values").click()
+    box = page.get_by_role("spinbutton", name="d_ff, exact")
+    box.fill("77")
+    box.press("Enter")
+    page.wait_for_url("**/?d_ff=77")
+    slider = page.get_by_role("slider", name="d_ff")
+    until(lambda: slider.get_attribute("aria-valuetext") == "77")
+    page.reload()
+    until(lambda: slider.get_attribute("aria-valuetext") == "77")
 
 
 def test_kill_the_server_restart_resume(tmp_path: Path, new_page: NewPage, show: Show) -> None:

@@ -119,3 +119,11 @@ def test_any_values_give_a_run_or_sentences(chosen):
         assert all(p.sentence for p in error.problems)
     else:
         assert run.model.d_model % run.model.n_heads == 0
+
+
+def test_too_few_pairs_are_counted_as_the_rule_counts_them():
+    """Fourteen rows of seven sources are seven, not fourteen."""
+    rows = [[f"k{i}", side] for i in range(7) for side in ("left", "right")]
+    with pytest.raises(ConfigError) as found:
+        build(fit({"task": {"name": "pairs", "pairs": rows}}))
+    assert "there are 7." in str(found.value)

@@ -1,6 +1,8 @@
 """The Train page without a browser: every preset, every control, the toolbar's commands, the URL."""
 
+import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,16 +16,32 @@ from playground.draft import Draft, preset_settings, settings
 from playground.presets import PRESETS
 from playground.runs import store
 from playground.runs.store import Status
-from playground.settings import words
-from tests.pages.conftest import Notes
+from playground.settings import usual, words
+from tests.pages.conftest import SAMPLE, Notes
 
 Open = Callable[..., AppTest]
 
 
 def widget(at: AppTest, name: str) -> Any:
     """The control of a field, or a toolbar button, by the part of its key before the #."""
-    every = [*at.selectbox, *at.number_input, *at.checkbox, *at.button, *at.text_input]
+    every = [*at.select_slider, *at.selectbox, *at.number_input, *at.toggle, *at.button, *at.text_input]
+    if name == "task.max_len":  # the other end of the slider
+        name = "task.min_len"
     return next(w for w in every if w.key and w.key.split("#")[0] == name)
+
+
+def turn(at: AppTest, name: str, value: Any) -> None:
+    """Set a control; the two lengths are the two ends of one slider."""
+    box = widget(at, name)
+    if name in ("task.min_len", "task.max_len"):
+        low, high = box.value
+        value = (value, high) if name == "task.min_len" else (low, value)
+    box.set_value(value)
+
+
+def type_exactly(at: AppTest, name: str, value: Any) -> AppTest:
+    """In its box among the exact values, which takes what is between the stops of a slider, too."""
+    return set_and_run(at, f"exact.{name}", value)
 
 
 def has(at: AppTest, name: str) -> bool:
@@ -41,7 +59,8 @@ def said(at: AppTest) -> str:
 
 
 def set_and_run(at: AppTest, name: str, value: Any) -> AppTest:
-    widget(at, name).set_value(value).run()
+    turn(at, name, value)
+    at.run()
     assert not at.exception, at.exception
     return at
 
@@ -154,7 +173,7 @@ def test_placement_is_offered_where_it_applies(app: Open) -> None:
 def test_heads_and_width_cannot_disagree(app: Open) -> None:
     at = app()
     assert widget(at, "model.n_heads").options == ["1", "2", "4", "8", "16", "32", "64"]
-    type_in(at, "model.d_model", "50")
+    type_exactly(at, "model.d_model", 50)
     assert draft(at).data["model"]["n_heads"] == 5
     assert widget(at, "model.n_heads").options == ["1", "2", "5", "10", "25", "50"]
     assert not widget(at, "train").disabled
@@ -162,21 +181,19 @@ def test_heads_and_width_cannot_disagree(app: Open) -> None:
 
 def test_a_typed_width(app: Open) -> None:
     at = app()
-    type_in(at, "model.d_model", "51")
+    type_exactly(at, "model.d_model", 51)
     assert "d_model must be even" in said(at)
     assert widget(at, "train").disabled
-    type_in(at, "model.d_model", "wide")
-    assert "Must be a whole number" in said(at)
-    type_in(at, "model.d_model", "72")
+    type_exactly(at, "model.d_model", 72)
     assert draft(at).data["model"]["d_model"] == 72
     assert not widget(at, "train").disabled
 
 
 def test_faults_stand_at_their_fields_all_at_once(app: Open) -> None:
     at = app()
-    widget(at, "task.min_len").set_value(9)
-    widget(at, "task.max_len").set_value(4)
-    widget(at, "train.lr").set_value(0.0)
+    widget(at, "exact.task.min_len").set_value(9)
+    widget(at, "exact.task.max_len").set_value(4)
+    widget(at, "exact.train.lr").set_value(0.0)
     at.run()
     assert "The shortest length 9 is above the longest 4." in said(at)
     assert "Must be more than 0" in said(at)
@@ -193,8 +210,9 @@ def test_size_answers_at_once(app: Open) -> None:
 def test_too_large_is_refused_before_anything_is_made(app: Open, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "installed_memory", lambda: 8 * 2**30)
     at = app()
-    type_in(at, "model.d_model", "2048")
-    for name, value in {"model.n_layers": 24, "train.batch_size": 4096, "task.max_len": 128}.items():
+    type_exactly(at, "model.d_model", 2048)
+    type_exactly(at, "train.batch_size", 4096)
+    for name, value in {"model.n_layers": 24, "task.max_len": 128}.items():
         set_and_run(at, name, value)
     assert "this computer has" in said(at)
     assert widget(at, "train").disabled
@@ -272,6 +290,9 @@ def test_reset_is_a_new_run_of_the_same_settings_paused_at_0(app: Open, notes: N
     assert new.id != old.id
     assert new.config == old.config
     assert at.query_params["run"] == new.id
+    assert "A new run from the beginning, paused at step 0. The one before is in Runs" in said(at)
+    widget(at, "resume").click().run()
+    assert "The one before" not in said(at)
 
 
 def test_learning_rate_while_training(app: Open, notes: Notes) -> None:
@@ -328,6 +349,170 @@ def test_a_change_while_training_makes_a_draft_and_leaves_the_run_alone(app: Ope
     set_and_run(at, "model.n_heads", 8)
     second = started(at, notes)
     assert second != run_id
+    assert not draft(at).changes
+
+
+# The task brings its settings
+
+
+def lengths(at: AppTest) -> tuple[int, int]:
+    low, high = widget(at, "task.min_len").value
+    return low, high
+
+
+def test_a_task_brings_its_settings_and_takes_them_away_again(app: Open) -> None:
+    at = set_and_run(app(), "task.name", "add")
+    wanted = usual.usual("add")
+    assert {name: draft(at).get(name) for name in wanted if name != "model.n_symbols"} == {
+        name: value for name, value in wanted.items() if name != "model.n_symbols"
+    }
+    assert lengths(at) == (wanted["task.min_len"], wanted["task.max_len"])
+    assert "Set for Add: lengths 1 to 3, " in said(at)
+    assert "Kept" not in said(at)
+    set_and_run(at, "task.name", "reverse")
+    assert not draft(at).changes
+    assert lengths(at) == (3, 10)
+
+
+def test_what_the_person_set_is_kept_and_that_is_said(app: Open) -> None:
+    at = set_and_run(app(), "train.steps", 600)
+    set_and_run(at, "task.name", "add")
+    assert draft(at).data["train"]["steps"] == 600
+    assert draft(at).data["train"]["lr"] == usual.usual("add")["train.lr"]
+    assert "Kept as you set it: steps." in said(at)
+    set_and_run(at, "train.steps", 400)
+    set_and_run(at, "task.name", "reverse")
+    assert "Kept" not in said(at)
+
+
+def test_a_slider_moved_and_a_task_chosen_in_one_message_are_both_taken(app: Open) -> None:
+    at = app()
+    widget(at, "train.steps").set_value(600)
+    set_and_run(at, "task.name", "add")
+    assert draft(at).data["train"]["steps"] == 600
+    assert draft(at).data["task"]["name"] == "add"
+
+
+def test_lengths_that_the_new_task_forbids_give_way(app: Open) -> None:
+    at = set_and_run(app(), "task.max_len", 20)
+    set_and_run(at, "task.name", "add")  # at most 15 digits
+    assert lengths(at) == (1, 3)
+    assert not widget(at, "train").disabled
+    assert "Set for Add: lengths 1 to 3" in said(at)
+
+
+def test_add_leaves_no_symbols_behind(app: Open, notes: Notes) -> None:
+    at = set_and_run(app(), "task.name", "add")
+    started(at, notes)
+    set_and_run(at, "task.name", "caesar")
+    assert widget(at, "model.n_symbols").value == 10
+    assert draft(at).get("train.steps") == usual.usual("caesar")["train.steps"]
+
+
+def test_symbols_of_ones_own_outlast_a_task_that_has_its_own(app: Open) -> None:
+    at = set_and_run(app(), "model.n_symbols", 20)
+    for task in ("add", "caesar"):
+        set_and_run(at, "task.name", task)
+    assert widget(at, "model.n_symbols").value == 20
+
+
+# What a slider can hold
+
+
+def test_a_value_between_the_stops_has_its_place_on_the_slider(app: Open) -> None:
+    at = app(d_ff="77", lr="0.00012345")
+    assert widget(at, "model.d_ff").value == 77
+    assert {"64", "77", "96"} <= set(widget(at, "model.d_ff").options)
+    assert "0.00012345" in widget(at, "train.lr").options
+    set_and_run(at, "train.lr", 0.003)
+    assert draft(at).data["model"]["d_ff"] == 77
+    type_exactly(at, "model.d_ff", 99)
+    assert widget(at, "model.d_ff").value == 99
+    set_and_run(at, "model.d_ff", 128)
+    type_exactly(at, "model.d_ff", 99)
+    assert draft(at).data["model"]["d_ff"] == widget(at, "model.d_ff").value == 99
+
+
+def test_a_width_that_cannot_be_split_says_so_in_place_of_the_slider(app: Open) -> None:
+    at = set_and_run(app(), "model.positions", "learned")
+    type_exactly(at, "model.d_model", 67)
+    assert "1: d_model cannot be split" in [box.value for box in at.text_input]
+    assert not widget(at, "train").disabled
+    set_and_run(at, "model.d_model", 64)
+    assert widget(at, "model.n_heads").options == ["1", "2", "4", "8", "16", "32", "64"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("train.warmup", 500, "Warm-up fills the whole run"),
+        ("train.eval_every", 400, "The only test is the one at the last step"),
+    ],
+)
+def test_a_setting_without_effect_is_said(app: Open, name: str, value: Any, sentence: str) -> None:
+    at = app()
+    assert sentence not in said(at)
+    set_and_run(at, name, value)
+    assert sentence in said(at)
+    assert not widget(at, "train").disabled
+
+
+def test_one_head_and_one_length_have_nothing_to_choose(app: Open) -> None:
+    at = set_and_run(set_and_run(app(), "model.scale", "sqrt_d_model"), "model.padding_mask", False)
+    assert "With one head" not in said(at)
+    assert "no padding to mask" not in said(at)
+    set_and_run(set_and_run(at, "model.n_heads", 1), "task.min_len", 10)
+    assert "With one head d_k is d_model" in said(at)
+    assert "no padding to mask" in said(at)
+
+
+# The map of the next run
+
+
+def next_run(at: AppTest) -> Any:
+    [board] = [part for part in at.get("bidi_component") if part.proto.component_name == "board"]
+    return json.loads(board.proto.json)["draft"]
+
+
+def test_the_map_is_told_of_the_model_to_be_trained(app: Open) -> None:
+    at = app()
+    assert next_run(at) is None
+    set_and_run(at, "model.n_layers", 3)
+    told = next_run(at)
+    assert told["facts"]["layers"] == 3
+    assert told["more"] == told["facts"]["parameters"]["all"] - 119_501 > 0
+    assert told["text"] == "layers 1 → 3"
+    set_and_run(at, "model.n_heads", 8)
+    assert next_run(at)["facts"]["heads"] == 8
+    widget(at, "undo").click().run()
+    assert next_run(at) is None
+
+
+def test_where_only_the_training_differs_the_map_is_the_same(app: Open) -> None:
+    at = set_and_run(app(), "train.steps", 600)
+    assert next_run(at) == {"facts": None, "more": 0, "text": "steps 400 → 600", "off": False}
+
+
+def test_an_invalid_form_keeps_the_last_picture_and_says_why(app: Open) -> None:
+    at = set_and_run(app(), "model.n_layers", 3)
+    type_exactly(at, "model.d_model", 51)
+    told = next_run(at)
+    assert told["off"]
+    assert "d_model must be even" in told["text"]
+    assert told["facts"]["layers"] == 3
+    assert "(B, S, 64)" in told["facts"]["parts"]["source"]["shape"]
+    type_exactly(at, "model.d_model", 72)
+    assert "(B, S, 72)" in next_run(at)["facts"]["parts"]["source"]["shape"]
+
+
+def test_the_sample_is_what_the_form_starts_from(app: Open, folders: SimpleNamespace) -> None:
+    file = folders.samples / SAMPLE / "run.json"
+    facts = json.loads(file.read_text())
+    facts["config"]["model"]["n_layers"], facts["config"]["train"]["device"] = 3, "cpu"
+    file.write_text(json.dumps(facts))
+    at = app()
+    assert widget(at, "model.n_layers").value == 3
+    assert widget(at, "train.device").value == "auto"  # where it was trained says nothing about this computer
     assert not draft(at).changes
 
 
@@ -410,7 +595,7 @@ def test_the_switch_the_url_and_the_labels(app: Open, monkeypatch: pytest.Monkey
 
 def typed_and_tapped(at: AppTest, name: str, value: Any, button: str) -> AppTest:
     """Both in one message, as a browser sends it when the tap comes while the field has the focus."""
-    widget(at, name).set_value(value)
+    turn(at, name, value)
     widget(at, button).click().run()
     assert not at.exception, at.exception
     return at
@@ -446,7 +631,7 @@ def test_step_on_a_paused_run_whose_settings_change_in_the_same_moment_is_a_new_
 
 @pytest.mark.parametrize("button", ["train", "step"])
 def test_what_is_wrong_starts_nothing_and_is_said(app: Open, notes: Notes, button: str) -> None:
-    at = typed_and_tapped(app(), "train.lr", 0.0, button)
+    at = typed_and_tapped(app(), "exact.train.lr", 0.0, button)
     assert notes.calls == []
     assert "Nothing was started" in said(at)
     assert "Must be more than 0" in said(at)
@@ -456,11 +641,13 @@ def test_what_is_wrong_starts_nothing_and_is_said(app: Open, notes: Notes, butto
 def test_a_number_out_of_bounds_reaches_the_page(app: Open, name: str) -> None:
     """A field with bounds keeps it in the browser: the page would go on with the number before, and Train take it."""
     at = app()
-    box = widget(at, name)
-    if hasattr(box, "min"):
+    name = f"exact.{name}" if name in words.SLIDERS else name
+    box = next((box for box in at.number_input if box.key.split("#")[0] == name), None)
+    assert (box is None) == (name == "exact.model.n_heads")  # its slider has every value that is possible
+    if box is not None:
         assert not box.proto.has_min
         assert not box.proto.has_max
-        set_and_run(at, name, -5)
+        type_exactly(at, name.removeprefix("exact."), -5) if name.startswith("exact.") else set_and_run(at, name, -5)
         assert widget(at, "train").disabled
 
 

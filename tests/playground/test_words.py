@@ -60,6 +60,8 @@ def test_settings_can_be_told_apart() -> None:
     ("name", "value", "text"),
     [
         ("train.lr", 8e-3, "0.008"),
+        ("train.lr", 8e-5, "0.00008"),  # beside 0.00024: one style
+        ("train.lr", 1e-30, "1e-30"),
         ("train.steps", 1_000_000, "1000000"),
         ("model.causal_mask", False, "off"),
         ("model.padding_mask", True, "on"),
