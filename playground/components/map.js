@@ -32,7 +32,7 @@ class ModelMap {
     views.hidden = !draft?.facts;
     setAttr(views, "aria-label", labels.views_help);
     for (const button of views.querySelectorAll("button")) setAttr(button, "aria-pressed", button.dataset.view === this.view);
-    const told = (v) => v.toLocaleString("en", v >= 1e7 ? { notation: "compact", maximumSignificantDigits: 3 } : {}); // the form has every digit
+    const told = (v) => v.toLocaleString("en", v >= 1e6 ? { notation: "compact", maximumSignificantDigits: 3 } : {}); // the form has every digit
     const more = draft && (draft.more > 0 ? `+${told(draft.more)}` : draft.more < 0 ? `−${told(-draft.more)}` : "±0");
     setText(note, n ? fill(labels.difference, { n: told(n), more }) : draft ? labels.same_model : "");
     board.root.querySelector(".card.map").classList.toggle("draft", this.view === "draft" && Boolean(n));
