@@ -7,6 +7,7 @@ import os
 import struct
 import tempfile
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from core.train import TrainingState
 UMASK = os.umask(0o022)  # it can only be read by setting it
 os.umask(UMASK)
 ALIGN = 64  # bytes: where a tensor may begin in memory
+TYPES = {"F32": torch.float32, "F16": torch.float16}  # as safetensors calls them
+WEIGHT_TYPES = ("F32", "F16")
 CHECKSUM = "crc32"  # its name among a file's remarks; files without one, of older versions, are read all the same
 
 
@@ -58,13 +61,19 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
-def save_weights(path: Path, model: Transformer, step: int) -> None:
-    """Publish the weights of a step. Raises OSError."""
-    write_atomic(path, packed_weights(model, step))
+def save_weights(path: Path, model: Transformer, step: int, half: bool = False) -> None:
+    """Publish the weights of a step. `half` as in `packed_weights`. Raises OSError."""
+    write_atomic(path, packed_weights(model, step, half))
 
 
-def packed_weights(model: Transformer, step: int) -> bytes:
-    return packed(model.state_dict(), {"step": str(step)})
+def packed_weights(model: Transformer, step: int, half: bool = False) -> bytes:
+    """`half`: rounded to 16 bits, three digits: enough to look at, half the bytes. Not where that would make infinities."""
+    weights = model.state_dict()
+    if half:
+        rounded = {name: value.half() for name, value in weights.items()}
+        if all(value.isfinite().all() for value in rounded.values()):
+            weights = rounded
+    return packed(weights, {"step": str(step)})
 
 
 def packed(tensors: dict[str, Tensor], remarks: dict[str, str]) -> bytes:
@@ -86,7 +95,7 @@ def load_weights(path: Path, config: ModelConfig, longest_target: int = 0) -> Tr
 
     Names, shapes and types must be those that the config builds, and every number finite. Raises CheckpointError.
     """
-    weights, _ = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()))
+    weights, _ = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()), types=WEIGHT_TYPES)
     with torch.device("meta"):  # no second copy of the weights, and no random numbers that are overwritten at once
         model = Transformer(config, longest_target)
     model.load_state_dict(weights, assign=True)
@@ -100,20 +109,24 @@ def check_weights(path: Path, config: ModelConfig) -> str | None:
     """Are these the weights of such a model? As `load_weights`, without building the model. Returns the step that they say
     they are of. Raises CheckpointError.
     """
-    _, remarks = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()))
+    _, remarks = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()), types=WEIGHT_TYPES)
     return remarks.get("step")
 
 
 def save_state(path: Path, state: TrainingState) -> None:
     """Publish a training state. Raises OSError."""
+    write_atomic(path, packed_state(state))
+
+
+def packed_state(state: TrainingState) -> bytes:
     tensors = {f"weights/{name}": value for name, value in state.weights.items()}
     for name, moments in state.moments.items():
         tensors |= {f"moments/{name}/{key}": value for key, value in moments.items()}
-    write_atomic(path, packed(tensors, {"step": str(state.step), "lr": repr(state.lr)}))
+    return packed(tensors, {"step": str(state.step), "lr": repr(state.lr)})
 
 
-def load_state(path: Path, run: RunConfig) -> TrainingState:
-    """The state that `save_state` wrote for this run. Raises CheckpointError."""
+def load_state(path: Path, run: RunConfig, steps: int | None = None) -> TrainingState:
+    """The state that `save_state` wrote for this run, of so many steps where some were added. Raises CheckpointError."""
     built = shapes(run.model)
     expected = {f"weights/{name}": shape for name, shape in built.items()}
     moments = {
@@ -138,7 +151,7 @@ def load_state(path: Path, run: RunConfig) -> TrainingState:
     counts = all(m.keys() == {"step", "exp_avg", "exp_avg_sq"} for m in state.moments.values())
     if not (
         counts
-        and 0 <= step <= run.train.steps
+        and 0 <= step <= (run.train.steps if steps is None else steps)
         and 0 < lr <= 1e6
         and all((m[key] >= 0).all() for m in state.moments.values() for key in ("step", "exp_avg_sq"))
     ):
@@ -157,16 +170,17 @@ def numbers(path: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, Tensor]
             length = struct.unpack("<Q", file.read(8))[0]
             header = json.loads(file.read(length))
             begins = {name: 8 + length + header[name]["data_offsets"][0] for name in wanted}
+            types = {name: TYPES[header[name]["dtype"]] for name in wanted}
         except (struct.error, ValueError, KeyError, TypeError):  # another file since the header was checked
             raise CheckpointError(template="This is not a whole safetensors file.") from None
-        sizes = {name: 4 * math.prod(shape) for name, shape in wanted.items()}
+        sizes = {name: types[name].itemsize * math.prod(shape) for name, shape in wanted.items()}
         room = anonymous(sum(size + ALIGN for size in sizes.values()))
         place = 0
         for name, shape in wanted.items():
             file.seek(begins[name])
             if file.readinto(memoryview(room)[place : place + sizes[name]]) != sizes[name]:
                 raise CheckpointError(template="This is not a whole safetensors file.")
-            value = torch.frombuffer(room, dtype=torch.float32, count=sizes[name] // 4, offset=place)
+            value = torch.frombuffer(room, dtype=types[name], count=math.prod(shape), offset=place)
             tensors[name] = value.reshape(shape)
             place += -(-sizes[name] // ALIGN) * ALIGN
     return tensors
@@ -180,9 +194,13 @@ def anonymous(size: int) -> mmap.mmap:
 
 
 def read_tensors(
-    path: Path, expected: dict[str, tuple[int, ...]], size: int, optional: dict[str, tuple[int, ...]] | None = None
+    path: Path,
+    expected: dict[str, tuple[int, ...]],
+    size: int,
+    optional: dict[str, tuple[int, ...]] | None = None,
+    types: Sequence[str] = ("F32",),
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and remarks of a safetensors file, after its header was checked against what is expected.
+    """Tensors and remarks of a safetensors file, after its header was checked against what is expected. They come as float32.
 
     Nothing larger than what the configuration builds is ever read, so a file cannot take more memory than that.
     """
@@ -202,7 +220,7 @@ def read_tensors(
                 raise CheckpointError(template="The file holds other tensors than this configuration builds.")
             for name in names:
                 view = file.get_slice(name)
-                if tuple(view.get_shape()) != allowed[name] or view.get_dtype() != "F32":
+                if tuple(view.get_shape()) != allowed[name] or view.get_dtype() not in types:
                     raise CheckpointError(
                         template="The tensor {tensor} has another shape or type than this configuration builds.",
                         tensor=name,
@@ -217,4 +235,4 @@ def read_tensors(
     found = remarks.pop(CHECKSUM, None)
     if found is not None and found != checksum(tensors, remarks):
         raise CheckpointError(template="The file is damaged: it does not hold what was once written.")
-    return tensors, remarks
+    return {name: value.float() for name, value in tensors.items()}, remarks

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +17,7 @@ from core.packing import Packing
 from core.tasks import Batch, Data
 
 UNSEEN = 128  # strings generated at each evaluation
+REWARM = 20  # steps of warm-up after a start without the optimizer's moments
 WORTH = 0.9  # packing pays where it leaves less than this share of the places: its masks cost a little
 
 
@@ -88,15 +90,39 @@ def learning_rate(config: TrainConfig, step: int, peak: float) -> float:
     return peak * math.sqrt(max(config.warmup, 1) / step) if config.schedule == "inverse_sqrt" else peak
 
 
+def added_rate(config: TrainConfig, step: int, peak: float, added: Sequence[int]) -> float:
+    """The rate of a step where steps were added to the run: `added` is where it would have ended, then every later end.
+
+    Steps before the first of them keep their rate. Added steps of a cosine run warm up again to the peak, over a tenth of
+    them or the run's warm-up if that is shorter, and decay to 0 at their end (a warm restart: Loshchilov and Hutter 2017);
+    the other schedules go on.
+    """
+    stretch = bisect_left(added, step) - 1
+    if stretch < 0 or config.schedule != "cosine":
+        return learning_rate(config, step, peak)
+    length = added[min(stretch + 1, len(added) - 1)] - added[stretch]
+    again = config.model_copy(update={"steps": length, "warmup": min(config.warmup, length // 10)})
+    return learning_rate(again, step - added[stretch], peak)
+
+
 class Trainer:
     """Model, optimizer and data of one run, after `step` steps.
 
     Given a seed the start weights, the batches and dropout are fixed, so on the CPU a resumed run is bit-for-bit the
-    uninterrupted one.
+    uninterrupted one. `added`: ends of added stretches, see `added_rate`; who asks for more steps does not want to stop early.
+    `cold_at`: the step at which the run began with weights but without moments; from there the rate grows over REWARM steps.
     """
 
-    def __init__(self, run: RunConfig, resume: TrainingState | None = None) -> None:
+    def __init__(
+        self,
+        run: RunConfig,
+        resume: TrainingState | None = None,
+        added: Sequence[int] = (),
+        cold_at: int | None = None,
+    ) -> None:
         self.run, self.step, self.peak = run, 0, run.train.lr
+        self.added, self.cold_at = tuple(added), cold_at
+        self.steps = self.added[-1] if self.added else run.train.steps
         self.stopped_early = False
         self.device = usable(pick_device(run.train.device))
         with torch.random.fork_rng(devices=[]):
@@ -118,13 +144,18 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        return self.stopped_early or self.step >= self.run.train.steps
+        return self.stopped_early or self.step >= self.steps
 
     @property
     def unseen(self) -> Batch:
         if self._unseen is None:
             self._unseen = self.data.unseen(UNSEEN)
         return self._unseen
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step from the next one on."""
+        rate = added_rate(self.run.train, step, self.peak, self.added)
+        return rate if self.cold_at is None else rate * min(1.0, (step - self.cold_at) / REWARM)
 
     def set_lr(self, lr: float) -> None:
         """Change the peak learning rate from the next step on."""
@@ -133,7 +164,7 @@ class Trainer:
     def advance(self) -> StepRecord:
         """One training step. Raises Diverged, before the weights are touched, when loss or gradient is not finite."""
         config, start = self.run.train, time.perf_counter()
-        lr = learning_rate(config, self.step + 1, self.peak)
+        lr = self.rate(self.step + 1)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         batch = self.data.train_batch(self.step)
@@ -155,10 +186,11 @@ class Trainer:
         self.step += 1
         rate = batch.tgt_out.numel() / (time.perf_counter() - start)
         accuracy = exact = None
-        if self.step % config.eval_every == 0 or self.step == config.steps:
+        if self.step % config.eval_every == 0 or self.step in (config.steps, *self.added):
             result = evaluate(self.model, self.unseen)
             accuracy, exact = result.token_accuracy, result.exact_match
-            self.stopped_early = config.stop_at_exact_match is not None and exact >= config.stop_at_exact_match
+            enough = config.stop_at_exact_match
+            self.stopped_early = enough is not None and exact >= enough and not self.added
         return StepRecord(self.step, loss_value, lr, norm_value, rate, accuracy, exact)
 
     def packing(self, batch: Batch) -> Packing | None:

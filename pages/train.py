@@ -8,12 +8,14 @@ from playground.board import board
 from playground.forms import form, why_not
 from playground.toolbar import toolbar
 from playground.views.train.draft_map import next_run
+from playground.views.train.intro import intro
 
 run = state.current_run()
 draft = drafts.follow(run)
 with st.sidebar:
     config = form(draft)
 off = "" if config else why_not(draft)
+intro()
 toolbar(run, draft, off)
 drafts.write_url(draft)
 board(run, draft=next_run(draft, run.config, off))

@@ -1,4 +1,4 @@
-"""`python -m playground train|resume|runs|export|import|delete`: the same runs, without a browser. `serve`: for a class."""
+"""`python -m playground train|resume|branch|runs|export|import|delete`: the same runs, without a browser. `serve`: for a class."""
 
 import argparse
 import io
@@ -25,10 +25,10 @@ from playground import differences
 from playground.i18n import N_, _
 from playground.pairs import MAX_BYTES, PairsError, parse
 from playground.presets import PRESETS
-from playground.runs import changes, files, store, trash
+from playground.runs import branches, changes, files, store, stretches, trash
 from playground.runs.log import last_exact_match
 from playground.runs.store import Run
-from playground.settings import words
+from playground.settings import names, words
 from playground.settings.recipes import RECIPES, settings_for
 from playground.text import duration
 
@@ -42,6 +42,7 @@ SMALL = 1_000_000  # parameters; below that a second thread gains a quarter at b
 
 NO_PRESET = N_("There is no preset {name}. There are: {names}.")
 UNKNOWN = N_("There is no run {name}. The command runs lists them.")
+AT_WORK = N_("Another process trains the run {id}.")
 LINKED = N_("The run {id} is a link to another folder. A run is trained only in a folder of its own.")
 AMBIGUOUS = N_("{n} runs begin with {name}. Give more of the id.")
 
@@ -99,13 +100,29 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--config", type=Path, metavar="FILE", help=_("Start from a JSON file: settings, or the run.json of a run.")
     )
-    for section, model in SECTIONS.items():
-        group = command_train.add_argument_group(section)
-        for name, field in model.model_fields.items():
-            add_field(group, f"{section}.{name}", field)
+    add_settings(command_train)
     command_train.add_argument("--name", default="", help=_("What to call the run in lists."))
-    resume_parser = command("resume", resume, _("Go on with a run that was stopped, interrupted or paused."))
-    for made in (command_train, resume_parser):
+    resume_parser = command(
+        "resume", resume, _("Go on with a run that was stopped, interrupted or paused, or train it for more steps.")
+    )
+    resume_parser.add_argument(
+        "--steps", type=count, metavar="N", help=_("Steps of the run in all, if it shall have more than it had.")
+    )
+    branch_parser = command(
+        "branch", branch, _("Train a new run that begins with the weights of another, with settings of its own.")
+    )
+    branch_parser.add_argument(
+        "--step", type=count, metavar="N", help=_("Begin at this saved step of the other run; without it, the newest.")
+    )
+    add_settings(branch_parser, inherited=True)
+    branch_parser.add_argument("--name", default="", help=_("What to call the run in lists."))
+    for made in (command_train, resume_parser, branch_parser):
+        made.add_argument(
+            "--pace",
+            type=pace,
+            metavar="N",
+            help=_("Train slowly: so many steps a second, 1, 5 or 20 for example; full for full speed."),
+        )
         made.add_argument(
             "--threads", type=threads, metavar="N", help=_("CPU threads; all cores by default, one for small models.")
         )
@@ -123,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
     from playground import serve
 
     serve.add_options(command("serve", serve.serve, _("Serve the app to a class in the same network.")))
-    for made in (resume_parser, exporting, deleting):
+    for made in (resume_parser, branch_parser, exporting, deleting):
         made.add_argument("run", metavar="ID", help=_("A run's id, or its beginning, or: last."))
     exporting.add_argument("file", type=Path, metavar="FILE.zip")
     exporting.add_argument("--force", action="store_true", help=_("Replace a file of that name."))
@@ -138,7 +155,34 @@ def threads(text: str) -> int:
     raise argparse.ArgumentTypeError(_("a whole number from 1 to {most} is needed.").format(most=MOST_THREADS))
 
 
-def add_field(group: Any, loc: str, field: FieldInfo) -> None:
+def count(text: str) -> int:
+    """A number of steps. Raises ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and len(text) < 8 and int(text) <= stretches.MOST_STEPS:
+        return int(text)
+    raise argparse.ArgumentTypeError(_("a whole number from 0 to {most} is needed.").format(most=stretches.MOST_STEPS))
+
+
+def pace(text: str) -> float:
+    """Steps a second; 0 for full speed. Raises ArgumentTypeError."""
+    low, high = store.PACES
+    found = value(text)
+    if text == "full":
+        return 0.0
+    if isinstance(found, int | float) and low <= found <= high:
+        return float(found)
+    raise argparse.ArgumentTypeError(_("a number from {low} to {high}, or full, is needed.").format(low=low, high=high))
+
+
+def add_settings(made: argparse.ArgumentParser, inherited: bool = False) -> None:
+    """An option for each setting; `inherited`: what is not given is as in another run."""
+    for section, model in SECTIONS.items():
+        group = made.add_argument_group(section)
+        for name, field in model.model_fields.items():
+            if not (inherited and f"{section}.{name}" in branches.FIXED):
+                add_field(group, f"{section}.{name}", field, inherited)
+
+
+def add_field(group: Any, loc: str, field: FieldInfo, inherited: bool = False) -> None:
     """One option for one field. Values are checked by the configuration, so that its sentences are the only ones."""
     parts = [_(field.description or "")]
     settings: dict[str, Any] = {"dest": loc, "default": None}
@@ -151,13 +195,13 @@ def add_field(group: Any, loc: str, field: FieldInfo) -> None:
         parts.append(_("One of: {names}.").format(names=", ".join(get_args(field.annotation))))
     else:
         settings |= {"metavar": "N" if field.annotation is int else "X", "type": value}
-    if loc == "task.name":
+    if loc == "task.name" and not inherited:
         parts.append(
             _("Some bring settings of their own, which any other option overrides: {settings}.").format(
                 settings=needs()
             )
         )
-    if loc != "task.pairs":
+    if loc != "task.pairs" and not inherited:
         default = field.get_default()
         shown = default if isinstance(default, str) else words.shown(loc, default)  # choices as they are typed
         parts.append(_("Default: {value}.").format(value=shown))
@@ -261,12 +305,36 @@ def train(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     run = wanted(options.run)
-    if run.status().state == "finished":
+    if run.status().state == "finished" and not run.goes_on() and (options.steps or 0) <= run.status().step:
         print(_("The run {id} is finished.").format(id=run.id), file=sys.stderr)
         return 0
     if not files.is_folder(run.path):
         raise store.RunError(LINKED, id=run.id)
+    if run.alive(patience=0.5):
+        raise store.RunError(AT_WORK, id=run.id)
+    if options.steps is not None:
+        branches.train_on(run, options.steps)
     run.withdraw("pause", "step", "stop")
+    return train_here(run, options)
+
+
+def branch(options: argparse.Namespace) -> int:
+    from playground.estimate import refuse_too_large  # loads torch
+
+    parent = wanted(options.run)
+    step = max(parent.saved_steps(), default=0) if options.step is None else options.step
+    data = parent.config.model_dump(mode="json")
+    for loc, given in vars(options).items():
+        section, _dot, name = loc.partition(".")
+        if name and given is not None:
+            data[section][name] = parse(start_of(given, MAX_BYTES)) if loc == "task.pairs" else given
+    if data["task"]["name"] != "pairs":
+        data["task"]["pairs"] = []
+    config = build(data)
+    refuse_too_large(config)
+    run = branches.branch(parent, step, config)
+    if options.name:
+        run.set_label(name=options.name)
     return train_here(run, options)
 
 
@@ -288,7 +356,9 @@ def train_here(run: Run, options: argparse.Namespace) -> int:
         signal.signal(name, ask_to_leave)
     with suppress(BrokenPipeError):  # who reads no more wants the run all the same
         print(run.id, flush=True)
-    bar = Bar(run.config.train.steps) if not options.quiet else None
+    if options.pace is not None:
+        run.set_pace(options.pace or None)
+    bar = Bar(run.target_steps) if not options.quiet else None
 
     def tell(state: str) -> None:
         if state == "running" and (status := run.written_status()).template:  # another device than was asked for
@@ -298,7 +368,7 @@ def train_here(run: Run, options: argparse.Namespace) -> int:
     try:
         state = Training(run, leave, on_state=tell, on_record=bar)()
     except Locked:
-        print(_("Another process trains the run {id}.").format(id=run.id), file=sys.stderr)
+        print(_(AT_WORK).format(id=run.id), file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -389,10 +459,10 @@ def list_runs(options: argparse.Namespace) -> int:
                 status.state,
                 config.task.name,
                 model,
-                f"{status.step}/{config.train.steps}",
+                f"{status.step}/{run.target_steps}",
                 "–" if exact is None else f"{100 * exact:.3g} %",
                 duration(status.seconds),
-                run.label().name,
+                names.own(run, task=config.task.name),
                 differences.sentence(differences.from_default(config, by_hand)) or _("the default run"),
             )
         )

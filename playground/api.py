@@ -23,6 +23,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from core.config import RunConfig
+from playground import models, replay
 from playground.i18n import match, translations
 from playground.runs import bounds, store
 from playground.runs.archive import export
@@ -45,6 +46,7 @@ def routes(base: str = "") -> list[Route]:
     runs = path("{id}", base)
     return [
         Route(f"{runs}/live", live),
+        Route(f"{runs}/at/{{step}}", at),
         Route(f"{runs}/archive", archive),
         Route(f"{runs}/weights/{{step}}", weights),
         Route(f"{runs}/metrics.csv", metrics),
@@ -55,7 +57,8 @@ async def live(request: Request) -> Response:
     """State, the records the asker does not hold yet, and the newest probe if it is another than the asker's.
 
     {"state","reason","step","steps","n","restart","rewinds","records","events","damaged","place","waiting","steps_per_s",
-    "seconds","probe","saved"}. `n` is the count to ask with next time; `restart`: forget what you hold. A client that
+    "seconds","probe","saved","states","pace","parent"}. `steps`: in all, with those that were added; `states`: the saved steps from
+    which a branch goes on exactly; `parent`: {"run","step","exact"} of a branch. `n` is the count to ask with next time; `restart`: forget what you hold. A client that
     passes `rewinds` back also gets a restart when a record it may hold has changed. `lang` translates the reason.
     """
     asked_for = request.path_params["id"]
@@ -83,7 +86,7 @@ async def live(request: Request) -> Response:
         "state": status.state,
         "reason": sentence(status, asked.get("lang")),
         "step": max(status.step, log.last().get("step", 0)) if status.state == "running" else status.step,
-        "steps": config.train.steps,
+        "steps": run.target_steps,
         "n": n,
         "restart": restart,
         "rewinds": log.rewinds,
@@ -94,6 +97,9 @@ async def live(request: Request) -> Response:
         "steps_per_s": status.steps_per_s if status.state == "running" else None,
         "seconds": status.seconds,
         "saved": run.saved_steps(),
+        "states": run.exact_steps(),
+        "pace": run.pace(),
+        "parent": run.parent and run.parent._asdict(),
     }
     body = json.dumps(answer, ensure_ascii=False, separators=(",", ":"), default=str).encode()
     picture = probe[1] if probe is not None and str(probe[0]) != asked.get("probe") else b"null"
@@ -108,6 +114,21 @@ def _found(run_id: object) -> tuple[Run, RunConfig] | None:
         return (run, run.config) if run is not None else None
     except RunError:  # changed between the two looks
         return None
+
+
+async def at(request: Request) -> Response:
+    """The look inside at a saved step, as `probe` of the live answer shows it of the newest. `lang` translates a refusal."""
+    found = await run_sync(_found, request.path_params["id"])
+    if found is None:
+        return JSONResponse({"error": "unknown run"}, 404, NO_STORE)
+    step = number(str(request.path_params["step"]), -1)
+    try:
+        body = await run_sync(replay.at, *found, step)
+    except RunError as error:
+        status = Status(template=error.template, values=error.values)
+        code = 404 if error.template in (replay.NO_STEP, models.GONE) else 422
+        return JSONResponse({"error": sentence(status, request.query_params.get("lang"))}, code, NO_STORE)
+    return Response(body, headers=NO_STORE, media_type="application/json")
 
 
 def archive(request: Request) -> Response:

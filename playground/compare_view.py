@@ -14,6 +14,7 @@ from playground.history import history, line, side_by_side
 from playground.i18n import N_, _
 from playground.runs import store
 from playground.runs_list import Row
+from playground.settings import names
 from playground.text import plain
 
 METRICS = {"loss": N_("Loss"), "token_accuracy": N_("Token accuracy"), "exact_match": N_("Exact match")}
@@ -149,7 +150,7 @@ def curves(rows: list[Row], view: View) -> None:
 
 def labels(rows: list[Row]) -> list[str]:
     taken = (_("training step"), _("seconds of training"))  # columns of the table; a run may be called so
-    return runs_list.unique([*taken, *(runs_list.title(row.run, row.label) for row in rows)])[len(taken) :]
+    return runs_list.unique([*taken, *names.among([row.run for row in rows])])[len(taken) :]
 
 
 def apart(rows: list[Row]) -> None:

@@ -15,6 +15,7 @@ LARGEST_WEIGHTS = 512 * 2**20  # bytes: what is larger is not looked at
 LAB_WEIGHTS = 32 * 2**20  # bytes: labs compute everything twice, the second time in double precision
 LAB_CELLS = 150_000  # attention weights of all layers and heads on one input, of one kind: a lab draws and checks them
 LARGE_STEP, LARGE_MEMORY = 1.0, 2 * 2**30  # seconds and bytes above which the form warns
+LONGEST_LOOK = 3.0  # seconds: a replay shows several steps a second, and keeps what it has seen
 UNTOLD = 16 * 2**30  # bytes of memory that a computer is taken to have where the system does not tell
 
 TOO_LARGE = N_("Training needs about {size} of memory; this computer has {have}. Choose a smaller model or batch.")
@@ -45,6 +46,14 @@ def step_seconds(config: RunConfig) -> float:
     counts, tokens = parameter_counts(config.model), config.train.batch_size * config.task.longest
     weights = counts["encoder"] + counts["decoder"] + counts["output"]
     return 6 * weights * tokens / LAPTOP
+
+
+def look_seconds(config: RunConfig) -> float:
+    """Seconds of a laptop for a look inside: the weights are read, one example goes through, six answers are written anew at
+    every token. At a fifth of the speed of training: the pieces are small.
+    """
+    layers, tokens = weights(config.model) / 4, config.task.longest
+    return weights(config.model) / 5e8 + 2 * layers * (2 * tokens + 6 * tokens * (tokens + 1) / 2) / (LAPTOP / 5)
 
 
 def refuse_too_large(config: RunConfig) -> None:

@@ -69,13 +69,13 @@ def overview() -> None:
 
 
 def row(run: Run, owner: str) -> None:
-    status, place, config = run.status(), launcher().place(run.id), run.config
+    status, place = run.status(), launcher().place(run.id)
     cells = st.columns(WIDTHS, vertical_alignment="center")
     cells[0].markdown(str(place or "▶"))
     cells[1].markdown(f"`{plain(owner[:4])}`", help=_("The same four characters are the same browser."))
     cells[2].markdown(states.word(status.state))
     cells[3].markdown(plain(runs_list.title(run)))
-    cells[4].markdown(f"{status.step:,} / {config.train.steps:,}")
+    cells[4].markdown(f"{status.step:,} / {run.target_steps:,}")
     help_text = _("End this run. Its weights are saved.")
     cells[5].button(f"■ {_('Stop')}", key=f"host.stop#{run.id}", help=help_text, on_click=stop, args=(run.id,))
 

@@ -41,6 +41,8 @@ CSS = """
 .st-key-message [data-testid="stMarkdown"] p, .st-key-message [data-testid="stCaptionContainer"] p {
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .st-key-message button { min-height: 0; padding: 0; }
+.st-key-message .st-key-coach [data-testid="stMarkdown"] p { white-space: normal; }
+.st-key-coach button { padding: 0.1rem 0.6rem; white-space: nowrap; }
 </style>
 """
 

@@ -11,14 +11,15 @@ from core.checkpoint import CheckpointError
 from core.config import RunConfig
 from core.decode import cap_of
 from core.model import Transformer
-from core.tasks import TASKS, Data, SymbolError
+from core.tasks import Data, SymbolError
 from playground import estimate, fields, state
 from playground.components import component
 from playground.fields import field
 from playground.i18n import _
 from playground.models import TOO_LARGE, models
-from playground.runs import changes, store
+from playground.runs import store
 from playground.runs.store import Run, RunError
+from playground.settings import names
 from playground.text import plain
 
 MOST_LISTED = 200  # runs in the select box: each costs a few looks at the disk, and nobody scrolls further
@@ -81,13 +82,8 @@ def notices(page: str, run: Run) -> None:
 
 
 def title(run: Run) -> str:
-    """What lists show for a run: its name, else its task, and when it was made; the sample is labelled."""
-    name = run.label().name
-    if run.is_sample:
-        return f"{_('Sample run')} · {_(TASKS[run.config.task.name].title)}"
-    by_hand = changes.rates(run.path / "metrics.jsonl")
-    rate = " · " + _("rate → {lr}").format(lr=f"{by_hand[-1][1]:g}") if by_hand else ""
-    return f"{name or run.config.task.name} · {run.created.astimezone():%m-%d %H:%M:%S}{rate}"
+    """What lists show for a run: its name, and when it was made."""
+    return names.listed(run)
 
 
 def choose_step(run: Run, key: str) -> int:

@@ -14,6 +14,7 @@ from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run
 from playground.runs_list import MOST_COMPARED, PIN, Row
 from playground.runs_view import JUST_NOW, ROOT, SELECTED, TICK, select, telling, upload_limit
+from playground.settings import names
 from playground.text import plain
 
 MEGA = 10**6  # as the uploader counts
@@ -89,7 +90,7 @@ def summary(run_id: str) -> None:
         st.markdown(f"**{plain(runs_list.title(row.run, row.label))}** · {states.word(row.status.state)}")
         made = _("Step {step} of {steps} · {n} parameters · {differs}").format(
             step=f"{row.status.step:,}",
-            steps=f"{row.config.train.steps:,}",
+            steps=f"{row.run.target_steps:,}",
             n=f"{sum(parameter_counts(row.config.model).values()):,}",
             differs=row.differs,
         )
@@ -184,7 +185,7 @@ def downloads(run: Run) -> None:
         st.download_button(
             f"{label} · {megabytes(size)}",
             partial(zipped, run, kept, state_too),
-            f"{run.id}.zip",
+            names.file(run, ".zip"),
             "application/zip",
             on_click="ignore",
             key=f"runs.zip#{run.id}#{len(kept)}#{state_too}",
@@ -194,11 +195,13 @@ def downloads(run: Run) -> None:
                 limit=upload_limit(), command="`python -m playground import FILE.zip`"
             ),
         )
-    st.download_button(_("Curves (.csv)"), partial(metrics_csv, run), f"{run.id}.csv", "text/csv", on_click="ignore")
+    st.download_button(
+        _("Curves (.csv)"), partial(metrics_csv, run), names.file(run, ".csv"), "text/csv", on_click="ignore"
+    )
     st.download_button(
         _("Settings (.json)"),
         partial(bounds.read, run.path / "run.json"),
-        f"{run.id}.json",
+        names.file(run, ".json"),
         "application/json",
         on_click="ignore",
     )
@@ -207,7 +210,7 @@ def downloads(run: Run) -> None:
         st.download_button(
             _("Weights (.safetensors)"),
             run.weights_path(step).read_bytes,
-            f"{run.id}-step-{step}.safetensors",
+            names.file(run, f"-step-{step}.safetensors"),
             "application/octet-stream",
             on_click="ignore",
         )

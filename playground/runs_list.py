@@ -13,12 +13,13 @@ import pandas as pd
 
 from core.config import RunConfig
 from core.tasks import TASKS
-from playground import differences, look, pick
+from playground import differences, look
 from playground.i18n import _, language
 from playground.runs import changes, states, store
 from playground.runs.changes import Changes
 from playground.runs.log import last_exact_match
 from playground.runs.store import Label, Run, Status
+from playground.settings import names
 
 PAGE_SIZE = 100
 MOST_COMPARED = 8
@@ -67,9 +68,8 @@ class Row:
 
 
 def title(run: Run, label: Label | None = None) -> str:
-    """The name a person gave, else the words by which the other pages list the run."""
-    name = (label or run.label()).name
-    return name if name and not run.is_sample else pick.title(run)
+    """What the run is called, by a person or by what sets it apart."""
+    return names.own(run, label)
 
 
 def ordered(search: str = "", listed: Sequence[Run] | None = None) -> list[Run]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from itertools import islice
 
 import streamlit as st
 
@@ -13,6 +14,7 @@ from playground.runs.launcher import launcher
 from playground.runs.store import Run
 
 MAX_URL_VALUE = 64  # no setting of ours is longer
+MOST_LOOKED_AT = 500  # runs, from the newest on, among which a person's own are looked for
 
 
 def owner() -> str:
@@ -42,6 +44,7 @@ def visit(page: str) -> None:
     """main.py tells which page this script run draws."""
     address.arrive(page)
     st.session_state["page_changed"] = st.session_state.get("page") != page
+    st.session_state.setdefault("visited", set()).add(page)
     st.session_state["page"] = page
 
 
@@ -65,6 +68,13 @@ def current_run() -> Run:
         run = store.find(last)
         if run is None and not asked:
             notice_bad_url("run", gone(last))
+    if (
+        run is None
+        and not asked
+        and "run" not in st.session_state
+        and not str(st.session_state["page"]).startswith("lab_")
+    ):
+        run = latest_own()  # who comes back finds what they made last
     run = run or sample()
     if missed and len(missed) <= MAX_URL_VALUE and trash.find(missed):
         st.session_state["run"] = run.id  # its address stays, so that a reload shows it once it is brought back
@@ -85,6 +95,13 @@ def set_run(run_id: str) -> None:
     run = store.find(run_id)
     if run is not None:
         _remember(run)
+
+
+def latest_own() -> Run | None:
+    """The newest run of this person, looked for among the newest of all."""
+    me = owner()
+    newest = (run for run in islice(store.list_runs(), MOST_LOOKED_AT) if not run.is_sample)
+    return next((run for run in newest if run.owner == me), None)
 
 
 def sample() -> Run:

@@ -24,6 +24,8 @@ from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run, Status
 from playground.settings import words
 from playground.text import plain
+from playground.views.train.coach_view import LOOKS_EVERY, coach
+from playground.views.train.intro import at_work
 
 FACTORS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # offered learning rates, times the configured one
 
@@ -56,6 +58,9 @@ def toolbar(run: Run, draft: Draft, off: str) -> None:
                 primary=True,
                 disabled=bool(off),
             )
+        if own and now == "stopped" and not changed and run.goes_on():
+            help_text = _("Go on with this run from where it was stopped.")
+            button("resume", _("Resume"), "play_arrow", help_text, None, _resume, run.id)
         step_at = _step_target(run, status)
         steppable = not changed and own and now in ("paused", "interrupted", "draft")
         if steppable:
@@ -321,10 +326,30 @@ def message(run: Run, status: Status, draft: Draft, active: bool, off: str) -> N
         st.caption(
             _("A new run from the beginning, paused at step 0. The one before is in Runs, with everything it learned.")
         )
-    elif status.state == "failed":
+    elif run.is_sample or status.state not in ("running", "paused"):
+        standing(run, status)
+    else:
+        watched(run.id)
+    if others := at_work():
+        st.caption(plain(others), width="content")
+
+
+def standing(run: Run, status: Status, watching: bool = False) -> None:
+    """What the coach says of the run; where it has nothing to say, what its state means."""
+    if not run.is_sample and coach(run, status, watching):
+        return
+    if status.state == "failed":
         st.markdown(f":red[⚠ {plain(state_text(run, status))}]")
     else:
         st.caption(plain(state_text(run, status)))
+
+
+@st.fragment(run_every=LOOKS_EVERY)
+def watched(run_id: str) -> None:
+    """The same of a run that trains, looked at again and again: it may have stopped learning."""
+    run = store.find(run_id)
+    if run is not None:
+        standing(run, run.status(), watching=True)
 
 
 def changed_text(draft: Draft, active: bool, off: str) -> str:

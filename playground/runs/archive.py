@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -20,7 +20,7 @@ from core.files import open_plain
 from core.messages import ConfigError
 from core.read import read
 from playground.i18n import N_, _
-from playground.runs import bounds, store
+from playground.runs import bounds, store, stretches
 from playground.runs.checkpoints import thin
 from playground.runs.store import ENDED, Run, RunError, Status
 
@@ -33,7 +33,7 @@ MOST_AT_ONCE = 2 * CHUNK  # bytes that zipfile may ask for at once
 HOUR = 3600.0
 PREFIX = "run-of-transformer-playground-"  # of archives on their way to a browser, in the folder for temporary files
 TENSORS = re.compile(r"(weights|optimizer)/([0-9]{1,9})\.safetensors")
-SMALL = ("label.json", "probe.json", "status.json")
+SMALL = ("label.json", "probe.json", "status.json", stretches.NAME)
 KNOWN = ("run.json", *SMALL, "metrics.jsonl")
 PACKED = 0.5  # of a log's bytes stay in the archive, at most: 0.3 to 0.4 were measured
 OVERHEAD = 300  # bytes that an archive needs for each file, at most
@@ -226,7 +226,8 @@ def _import(file: IO[bytes], owner: str, limited: bool) -> Run:
         with _judged(), zipfile.ZipFile(_Source(file)) as zipped:
             members = _members(zipped, limited)
             small = {name: _object(zipped, members, name) for name in SMALL}
-            config = read(_config(_object(zipped, members, "run.json")))
+            facts = _object(zipped, members, "run.json")
+            config, said_parent = read(_config(facts)), facts.get("parent")
             for name, data in small.items():
                 if not _sound(name, data, config):
                     raise RunError(DAMAGED, file=name)
@@ -237,28 +238,25 @@ def _import(file: IO[bytes], owner: str, limited: bool) -> Run:
                     with zipped.open(info) as source, (making / name).open("wb") as target:
                         _copy(source, target, info.file_size)
             for name, data in small.items():
+                if name == stretches.NAME and not data:
+                    continue
                 (making / name).write_text(json.dumps(data), encoding="utf-8")
             made = Run(making)
+            added = stretches.added_of(small[stretches.NAME], config.train) or ()
+            steps_in_all = (config.train.steps, *added)[-1]
             for step in made.saved_steps():
                 said = check_weights(made.weights_path(step), config.model)
-                if step > config.train.steps or said not in (None, str(step)):
+                if step > steps_in_all or said not in (None, str(step)):
                     raise RunError(DAMAGED, file=f"weights/{step}.safetensors")
             for step in made.resumable_steps():
-                if load_state(made.state_path(step), config).step != step:
+                if load_state(made.state_path(step), config, steps_in_all).step != step:
                     raise RunError(DAMAGED, file=f"optimizer/{step}.safetensors")
-        facts = {
-            "schema": store.SCHEMA,
-            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "seed": config.train.seed,
-            "versions": store.versions(),
-            "owner": owner,
-            "config": config.model_dump(mode="json"),
-        }
+        facts = store.facts(config, owner, store.parent_of(said_parent))
         status, label = made.written_status(), made.label()
         state = status.state if status.state in ENDED else "interrupted"
         steps = made.saved_steps()
         made.set_label(name=label.name, notes=label.notes, tags=label.tags, pinned=False)
-        step = min(status.step, config.train.steps)
+        step = min(status.step, steps_in_all)
         return store.publish(run, facts, Status(state if steps else "draft", step, seconds=status.seconds), making)
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
@@ -276,6 +274,8 @@ def _sound(name: str, data: dict[str, Any], config: Any) -> bool:
         return status is not None and whole
     if name == "label.json":
         return store.label_of(data)[1]
+    if name == stretches.NAME:
+        return stretches.added_of(data, config.train) is not None
     return store.probe_of(data, config) is not None
 
 

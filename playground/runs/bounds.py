@@ -21,6 +21,7 @@ LARGEST = {
     "run.json": 2 * 2**20,
     "status.json": 2**16,
     "label.json": 2**18,
+    "added.json": 2**14,
     "probe.json": 2 * 2**20,
     "metrics.jsonl": 192 * 2**20,
 }

@@ -1,16 +1,20 @@
 """When weights and training state are published, and which old weights make room for new ones."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
 
-from core.checkpoint import CheckpointError, load_state, packed_weights, save_state, save_weights
+from core.checkpoint import CheckpointError, load_state, packed_state, packed_weights, save_state, save_weights
 from core.train import Trainer, TrainingState
 from playground.runs.files import is_folder, replace
 from playground.runs.store import Run
 
-CAP = 64 * 2**20  # bytes of weights a run may keep; the newest stay whatever their size
+# Bytes of weights that a run keeps: PICTURE, but room for ENOUGH steps where these are larger, up to CAP. Where ENOUGH in full
+# are more than PICTURE they are kept rounded to 16 bits: to look at, that is the same. The newest stay whatever their size.
+CAP, PICTURE, ENOUGH = 64 * 2**20, 6_000_000, 20
 MOST = 200  # files
+STATE_CAP, MOST_STATES = 24 * 2**20, 10  # bytes and number of training states: a branch goes on from them exactly
+APART = 1.8  # a state is kept where the step, plus one, has grown so many times since the last
 EVERY_SECONDS, EVERY_STEPS = 5.0, 200  # a resumable checkpoint comes at least this often …
 SHARE = 30  # … but never costs more than 1/30 of the time
 
@@ -38,12 +42,28 @@ def thin(sizes: Mapping[int, int], keep: Collection[int] = (), cap: int = CAP, m
     return dropped
 
 
+def state_schedule(planned: Collection[int], steps: int) -> set[int]:
+    """Which of the planned steps keep their training state, too: about nine, evenly on a log scale, and the last."""
+    apart = max(1.2, min(APART, (steps + 1) ** 0.1))
+    kept, last = {steps}, 0
+    for step in sorted(planned):
+        if (step + 1) / (last + 1) >= apart:
+            kept.add(step)
+            last = step
+    return kept
+
+
 class Checkpoints:
     """Publishes weights on schedule, and every few seconds a state from which the run can go on."""
 
     def __init__(self, run: Run, trainer: Trainer) -> None:
         self.run, self.trainer = run, trainer
-        self.planned = schedule(trainer.run.train.steps)
+        self.planned = schedule(trainer.steps) | set(trainer.added)
+        whole = 4 * sum(parameter.numel() for parameter in trainer.parameters.values())
+        self.half = ENOUGH * whole > PICTURE
+        self.room = min(CAP, max(PICTURE, ENOUGH * whole // (1 + self.half) + 2 * whole))
+        self.states = state_schedule(self.planned, trainer.steps) if 6 * whole < STATE_CAP else set()
+        self.saved_whole = False
         self.started = self.saved_at = monotonic()
         self.saved_step = trainer.step or -1  # a run that begins has no state on disk yet
         self.cost = self.spent = 0.0  # seconds: of the last checkpoint, of all scheduled weights
@@ -64,6 +84,9 @@ class Checkpoints:
             self.checkpoint()
         elif step in self.planned and self.spent < 1.0 + (now - self.started) / SHARE:
             self.weights()
+            if step in self.states:
+                replace(self.run.state_path(step), packed_state(self.trainer.state()))
+                self._make_room()
             self.spent += monotonic() - now
 
     def weights(self) -> None:
@@ -72,19 +95,19 @@ class Checkpoints:
         """
         step = self.trainer.step
         # Written anew where it is there: an older life of this run may have reached this step by another way.
-        replace(self.run.weights_path(step), packed_weights(self.trainer.model, step))
+        half = self.half and step > 0  # a branch may begin with the first ones
+        replace(self.run.weights_path(step), packed_weights(self.trainer.model, step, half))
         self._make_room()
 
-    def checkpoint(self) -> None:
-        """Weights and training state of this step. Only then do the older states go. Raises OSError."""
+    def checkpoint(self, whole: bool = False) -> None:
+        """Weights and training state of this step, the weights unrounded if that is wished. Only then do older ones go. Raises
+        OSError.
+        """
         start, step = monotonic(), self.trainer.step  # written anew, as in `weights`
-        save_weights(self.run.weights_path(step), self.trainer.model, step)
+        save_weights(self.run.weights_path(step), self.trainer.model, step, self.half and not whole)
         save_state(self.run.state_path(step), self.trainer.state())
-        for old in (self.run.path / "optimizer").glob("*.safetensors"):
-            if old != self.run.state_path(step):
-                _drop(old)
         self._make_room()
-        self.saved_step, self.saved_at = step, monotonic()
+        self.saved_step, self.saved_at, self.saved_whole = step, monotonic(), whole or not self.half
         self.cost = self.saved_at - start
 
     def forget_after(self, step: int) -> None:
@@ -94,15 +117,36 @@ class Checkpoints:
                 self.run.state_path(saved).unlink(missing_ok=True)
                 self.run.weights_path(saved).unlink(missing_ok=True)
 
+    def last(self) -> None:
+        """The checkpoint at the end of a stretch, unless it is there. Raises OSError."""
+        if self.saved_step != self.trainer.step or not self.saved_whole:
+            self.checkpoint(whole=True)
+
     def _make_room(self) -> None:
-        sizes = {}
-        for step in self.run.saved_steps():
-            try:
-                sizes[step] = self.run.weights_path(step).stat().st_size
-            except FileNotFoundError:
-                continue
-        for step in thin(sizes, keep=self.run.resumable_steps()[:1]):
-            self.run.weights_path(step).unlink(missing_ok=True)
+        """The one place where something goes: states above their cap, weights above theirs, and states whose weights went."""
+        run, newest = self.run, self.run.resumable_steps()[:1]
+        keep = (*newest, self.saved_step)  # which alone is flushed to the disk
+        for step in thin(_sizes(run.state_path, run.resumable_steps()), keep, STATE_CAP, MOST_STATES):
+            run.state_path(step).unlink(missing_ok=True)
+        sizes = _sizes(run.weights_path, run.saved_steps())
+        dropped = thin(sizes, run.resumable_steps(), self.room)  # those whose state is kept go after all others
+        left = {step: size for step, size in sizes.items() if step not in dropped}
+        for step in dropped + thin(left, newest, self.room):
+            run.weights_path(step).unlink(missing_ok=True)
+        saved = set(run.saved_steps())
+        for path in (run.path / "optimizer").glob("*.safetensors"):
+            if not path.stem.isdigit() or int(path.stem) not in saved:
+                _drop(path)
+
+
+def _sizes(path: Callable[[int], Path], steps: Iterable[int]) -> dict[int, int]:
+    found = {}
+    for step in steps:
+        try:
+            found[step] = path(step).stat().st_size
+        except FileNotFoundError:
+            continue
+    return found
 
 
 def _drop(path: Path) -> None:
@@ -117,7 +161,7 @@ def newest(run: Run) -> TrainingState | None:
     """
     for step in run.resumable_steps(strict=True):
         try:
-            return load_state(run.state_path(step), run.config)
+            return load_state(run.state_path(step), run.config, run.target_steps)
         except CheckpointError:
             continue
     return None

@@ -24,9 +24,9 @@ from filelock import FileLock
 
 from core.files import is_plain
 from playground.i18n import N_, _
-from playground.runs import store
+from playground.runs import branches, store
 from playground.runs.files import FOREIGN, LINK, foreign, held, is_folder, lock, number
-from playground.runs.store import Run, Status
+from playground.runs.store import ENDED, Run, Status
 
 SPARES = 2  # idle workers kept ready, where slots are free
 GIVE_UP = 3  # workers that died before they were ready: then no more are started unasked
@@ -54,6 +54,7 @@ class Worker:
     owner: str = ""
     started: bool = False  # it has picked the run up
     paused: bool = False
+    crowd: bool = False  # it knows that somebody waits
     releasing: bool = False  # it was asked to give up the slot
     go_on: bool = False  # somebody wants the run to go on, should it end paused or stopped all the same
     asleep: bool = False  # the system keeps it from running
@@ -128,7 +129,7 @@ class Launcher:
             run = self._find(run_id)
             if run is None:
                 return False
-            if run.written_status().state == "finished" or self._refused(run):
+            if not run.goes_on() or self._refused(run):
                 return False
             run.withdraw("pause", "step", "stop")
             if (worker := self._worker(run_id)) and not self._is_dead(worker):
@@ -138,6 +139,16 @@ class Launcher:
                 return self._enqueue(run, owner)
             self._pump()
             return True
+
+    def train_on(self, run_id: str, steps: int, owner: str = "") -> bool:
+        """Let a run that is not at work have so many steps in all, and go on. As `submit`; raises RunError, too."""
+        with self._lock:
+            run = self._find(run_id)
+            at_work = run is not None and run.alive() and run.written_status().state not in ENDED
+            if run is None or at_work or self._refused(run):
+                return False
+            branches.train_on(run, steps)
+            return self.resume(run_id, owner)
 
     def resume_all(self, owner: str = "") -> int:
         """Resume every interrupted run, oldest first, each in its own person's turn. How many those were. One that cannot
@@ -333,6 +344,10 @@ class Launcher:
             if len(self._served) > REMEMBERED:
                 del self._served[next(iter(self._served))]
             worker.send(run=str(entry.run.path))
+        for worker in self._workers:  # no run is slow while somebody waits
+            if worker.run is not None and worker.crowd != bool(self._waiting):
+                worker.crowd = bool(self._waiting)
+                worker.send(crowd="yes" if worker.crowd else "")
         room = sum(worker.releasing for worker in self._workers)
         for worker in self._workers:
             if room >= len(self._waiting):
@@ -451,7 +466,9 @@ class Launcher:
             if "end" in message:
                 run, owner, go_on = worker.run, worker.owner, worker.go_on
                 worker.run, worker.paused, self._order = None, False, None
-                if message["end"] in ("paused", "stopped") and go_on and self._wanted(run):
+                # A run that just finished may have been given more steps.
+                over = message["end"] not in ("paused", "stopped") and not (message["end"] == "finished" and _more(run))
+                if not over and go_on and self._wanted(run):
                     with suppress(OSError):
                         self._enqueue(run, owner)
             else:
@@ -576,6 +593,13 @@ def halted(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"T", b"t")
     except (OSError, IndexError):
+        return False
+
+
+def _more(run: Run) -> bool:
+    try:
+        return run.goes_on()
+    except store.RunError:  # changed or deleted just now
         return False
 
 

@@ -400,6 +400,11 @@ def line(record: Any, seconds: float) -> bytes:
     ).encode()
 
 
+def event(name: str, **values: float) -> bytes:
+    """Something else that happened, as one line."""
+    return json.dumps({"event": name, **values}).encode() + b"\n"
+
+
 def number(x: float | None) -> str:
     """Seven digits hold a float32; what is no finite number becomes null, for JSON has no other word."""
     return "null" if x is None or x - x != 0 else f"{x:.7g}"

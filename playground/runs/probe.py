@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.config import ModelConfig
+from core.config import ModelConfig, RunConfig
 from core.decode import DecodeOptions, generate
-from core.model import EOS, PAD
-from core.tasks import Batch
+from core.model import EOS, PAD, Transformer
+from core.tasks import Batch, Data
 from core.trace import Trace
 from core.train import Trainer
 from playground.runs.files import read_json, replace
@@ -27,28 +27,71 @@ LEAST_HEADS = 8  # heads of a layer are shown before another layer is
 COMFORTABLE = 16  # tokens: the longest example that is still a readable picture
 
 
+class Example:
+    """What is looked at: one unseen string for the attention, six that the model writes itself. The same ones for a task."""
+
+    def __init__(self, config: RunConfig, data: Data) -> None:
+        self.config, self.vocab = config.model, data.vocab
+        batch = _different(data.unseen(48))
+        lengths = (batch.src != PAD).sum(1)
+        self.strings = Batch(batch.src[:SAMPLES], batch.tgt_in[:SAMPLES], batch.tgt_out[:SAMPLES])
+        fitting = lengths.where(lengths <= COMFORTABLE, -lengths)  # the longest readable one, else the shortest
+        row = int(fitting.argmax())
+        n, t = int(lengths[row]), int((batch.tgt_out[row] != PAD).sum())
+        self.src, self.tgt = batch.src[row : row + 1, :n], batch.tgt_in[row : row + 1, :t]
+        self.shown = fitting_heads(config.model, n, t)
+        self.fixed = {
+            "src": [self.vocab.name(i) for i in self.src[0]],
+            "tgt": [self.vocab.name(i) for i in self.tgt[0]],
+        }
+        self.sources = [self._written(row) for row in self.strings.src.tolist()]
+        self.expected = [self._written(row) for row in self.strings.tgt_out.tolist()]
+
+    def look(self, model: Transformer) -> dict[str, Any]:
+        """All of it. Turns dropout off in the model."""
+        return self.picture(self.patterns(model), self.samples(model))
+
+    def picture(self, patterns: dict[str, Any], samples: list[dict[str, list[str]]]) -> dict[str, Any]:
+        return {**self.fixed, "patterns": patterns, "samples": samples, "shown": self.shown}
+
+    @torch.no_grad()
+    def patterns(self, model: Transformer) -> dict[str, Any]:
+        layers, heads = self.shown
+        first = self.config.n_layers - layers  # the last layers are the ones that write the answer
+        names = {
+            f"{stack}.{i}.{kind}.pattern"
+            for i in range(first, first + layers)
+            for stack, kind in (("encoder", "self"), ("decoder", "self"), ("decoder", "cross"))
+        }
+        trace = Trace(keep=names.__contains__)
+        model.eval()  # the trainer turns dropout on again at its next step
+        model(self.src, self.tgt, trace)
+        return {name.removesuffix(".pattern"): _rounded(x[0, :heads]) for name, x in trace.items()}
+
+    def samples(self, model: Transformer) -> list[dict[str, list[str]]]:
+        model.eval()
+        ids = generate(model, self.strings.src, DecodeOptions(max_len=self.strings.tgt_out.shape[1])).tolist()
+        return self.pairs([self._written(row) for row in ids])
+
+    def pairs(self, got: list[list[str]]) -> list[dict[str, list[str]]]:
+        return [{"src": s, "expected": e, "got": g} for s, e, g in zip(self.sources, self.expected, got, strict=True)]
+
+    def _written(self, ids: list[int]) -> list[str]:
+        """The tokens up to the end token, by name."""
+        ids = ids[: ids.index(EOS)] if EOS in ids else ids
+        return [self.vocab.name(i) for i in ids if i != PAD]
+
+
 class Prober:
     """Writes probe.json. Draws no random numbers, so that looking changes nothing."""
 
     def __init__(self, run: Run, trainer: Trainer) -> None:
         self.path, self.trainer = run.path / "probe.json", trainer
-        vocab, batch = trainer.data.vocab, _different(trainer.data.unseen(48))
-        lengths = (batch.src != PAD).sum(1)
-        self.samples = Batch(batch.src[:SAMPLES], batch.tgt_in[:SAMPLES], batch.tgt_out[:SAMPLES])
-        fitting = lengths.where(lengths <= COMFORTABLE, -lengths)  # the longest readable one, else the shortest
-        row = int(fitting.argmax())
-        n, t = int(lengths[row]), int((batch.tgt_out[row] != PAD).sum())
-        self.src, self.tgt = batch.src[row : row + 1, :n], batch.tgt_in[row : row + 1, :t]
-        self.shown = fitting_heads(trainer.run.model, n, t)
-        self.fixed = {"src": [vocab.name(i) for i in self.src[0]], "tgt": [vocab.name(i) for i in self.tgt[0]]}
-        self.sources = [self._written(row) for row in self.samples.src.tolist()]
-        self.expected = [self._written(row) for row in self.samples.tgt_out.tolist()]
+        self.example = Example(trainer.run, trainer.data)
         version = read_json(self.path).get("version")
         self.version = version if type(version) is int else 0
         self.next_look = self.next_samples = 0.0
-        self.written: list[dict[str, list[str]]] = [
-            {"src": s, "expected": e, "got": []} for s, e in zip(self.sources, self.expected, strict=True)
-        ]
+        self.written = self.example.pairs([[] for _ in self.example.sources])
 
     def look(self, force: bool = False) -> None:
         """Write a new probe if it is time for one. Raises OSError."""
@@ -56,40 +99,14 @@ class Prober:
         if not force and start < self.next_look:
             return
         if force or start >= self.next_samples:
-            self.written = self._write_samples()
+            self.written = self.example.samples(self.trainer.model)
             self.next_samples = monotonic() + max(2 * EVERY, SHARE * (monotonic() - start))
             start = monotonic()
         self.version += 1
-        data = {"version": self.version, "step": self.trainer.step, **self.fixed}
-        data |= {"patterns": self._patterns(), "samples": self.written, "shown": self.shown}
+        data = {"version": self.version, "step": self.trainer.step}
+        data |= self.example.picture(self.example.patterns(self.trainer.model), self.written)
         replace(self.path, json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
         self.next_look = monotonic() + max(EVERY, SHARE * (monotonic() - start))
-
-    @torch.no_grad()
-    def _patterns(self) -> dict[str, Any]:
-        layers, heads = self.shown
-        first = self.trainer.run.model.n_layers - layers  # the last layers are the ones that write the answer
-        names = {
-            f"{stack}.{i}.{kind}.pattern"
-            for i in range(first, first + layers)
-            for stack, kind in (("encoder", "self"), ("decoder", "self"), ("decoder", "cross"))
-        }
-        trace = Trace(keep=names.__contains__)
-        self.trainer.model.eval()  # the trainer turns dropout on again at its next step
-        self.trainer.model(self.src, self.tgt, trace)
-        return {name.removesuffix(".pattern"): _rounded(x[0, :heads]) for name, x in trace.items()}
-
-    def _write_samples(self) -> list[dict[str, list[str]]]:
-        self.trainer.model.eval()
-        longest = self.samples.tgt_out.shape[1]
-        ids = generate(self.trainer.model, self.samples.src, DecodeOptions(max_len=longest)).tolist()
-        got = [self._written(row) for row in ids]
-        return [{"src": s, "expected": e, "got": g} for s, e, g in zip(self.sources, self.expected, got, strict=True)]
-
-    def _written(self, ids: list[int]) -> list[str]:
-        """The tokens up to the end token, by name."""
-        ids = ids[: ids.index(EOS)] if EOS in ids else ids
-        return [self.trainer.data.vocab.name(i) for i in ids if i != PAD]
 
 
 def fitting_heads(model: ModelConfig, n: int, t: int) -> tuple[int, int]:

@@ -1,12 +1,13 @@
 """The run folder: the one contract between training and looking. DESIGN: training writes it, the app only reads it.
 
-<id>/run.json                   written once: schema version, RunConfig, seed, versions
+<id>/run.json                   written once: schema version, RunConfig, seed, versions, parent (of a branch)
+     added.json                 steps that were added to the run, see stretches.py
      status.json                replaced atomically: state, why, step
      label.json                 name, notes, tags, pinned: the only part a person edits
      metrics.jsonl              one writer, one line a record
      probe.json                 the newest look inside: attention of one example, six outputs
      weights/<step>.safetensors, optimizer/<step>.safetensors
-     control/                   pause, step, stop, lr: what people asked of the trainer
+     control/                   pause, step, stop, lr: what people asked of the trainer, and its pace
      writer.lock                held while a trainer lives
 """
 
@@ -27,15 +28,16 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from core.config import RunConfig
 from core.files import is_plain, open_plain
+from core.model import parameter_counts
 from core.read import crowded
 from playground.i18n import N_, ours
-from playground.runs import bounds, files, log, states
+from playground.runs import bounds, files, log, states, stretches
 from playground.runs.bounds import Damaged
-from playground.runs.files import held, read_json, write_json
+from playground.runs.files import held, number, read_json, write_json
 
 SCHEMA = 1
 # How run.json of format n becomes one of n + 1. In memory: what stands on the disk stays. There is one format so far.
@@ -51,6 +53,8 @@ STATES, ACTIVE, ENDED = states.NAMES, states.ACTIVE, states.ENDED
 SERVER = re.compile("[0-9a-f]{16}")
 STEP_FILE = re.compile(r"(0|[1-9][0-9]{0,8})\.safetensors")
 PATTERN = re.compile(r"(encoder|decoder)\.([0-9]{1,3})\.(self|cross)")
+
+PACES = 0.1, 1000.0  # steps a second that a run may be slowed down to: from, to
 
 UNREADABLE = N_("Its run.json cannot be read.")
 PARTLY = N_("Damaged, and left out as far as it is: {files}.")
@@ -89,6 +93,14 @@ class Label:
     pinned: bool = False
 
 
+class Parent(NamedTuple):
+    """Which step of which run a branch grew from, and whether it began with all of the training state there."""
+
+    run: str
+    step: int
+    exact: bool
+
+
 class RunError(ValueError):
     """A run folder that cannot be used: template and values as in Status."""
 
@@ -124,6 +136,26 @@ class Run:
     @property
     def owner(self) -> str:
         return _facts(self.path).owner
+
+    @property
+    def parent(self) -> Parent | None:
+        """Of a branch. It may be gone. Raises RunError."""
+        return _facts(self.path).parent
+
+    @property
+    def added(self) -> tuple[int, ...]:
+        """Where it would have ended, then the end of every stretch that was added; mostly empty. Raises RunError."""
+        return stretches.read(self.path, self.config.train)
+
+    @property
+    def target_steps(self) -> int:
+        """Its steps in all, with those that were added. Raises RunError."""
+        return (self.added or (self.config.train.steps,))[-1]
+
+    def goes_on(self) -> bool:
+        """Has it something left to train? Raises RunError."""
+        status = self.written_status()
+        return status.state != "finished" or (bool(self.added) and status.step < self.target_steps)
 
     def status(self) -> Status:
         """What it does now. A run that says it is running, while nobody holds its lock, was interrupted."""
@@ -188,6 +220,8 @@ class Run:
                 found.append(name)
             except OSError:
                 continue
+        if stretches.added_of(read_json(self.path / stretches.NAME), self.config.train) is None:
+            found.append(stretches.NAME)
         if os.path.lexists(self.path / "metrics.jsonl") and not is_plain(self.path / "metrics.jsonl"):
             found.append("metrics.jsonl")
         return found + [name for name in files.foreign(self.path) if name not in found]
@@ -219,6 +253,28 @@ class Run:
         """Steps with both weights and training state, newest first."""
         states = _steps(self.path / "optimizer", strict)
         return sorted(set(self.saved_steps(strict)) & set(states), reverse=True)
+
+    def exact_steps(self) -> list[int]:
+        """Saved steps from which a branch without changes is this run, bit for bit on the CPU. Raises RunError."""
+        found = self.resumable_steps()
+        with suppress(
+            OSError
+        ):  # where no step was made there are no moments: the weights are all, unless they are rounded
+            if self.weights_path(0).stat().st_size >= 4 * sum(parameter_counts(self.config.model).values()):
+                found.append(0)
+        return sorted(set(found))
+
+    def pace(self) -> float | None:
+        """Steps a second that it is slowed down to; None for full speed."""
+        pace = number(self.path / "control" / "pace")
+        return pace if pace is not None and PACES[0] <= pace <= PACES[1] else None
+
+    def set_pace(self, pace: float | None) -> None:
+        """Slow it down to so many steps a second, or None: as fast as it can. At once, and until it is set anew. Raises OSError."""
+        if pace is None:
+            self.withdraw("pace")
+        elif PACES[0] <= pace <= PACES[1]:
+            self.ask("pace", pace)
 
     def probe(self) -> dict[str, Any] | None:
         """The newest look inside, or None where there is none that fits this run."""
@@ -280,8 +336,12 @@ def new_id() -> str:
 
 def create(config: RunConfig, owner: str = "") -> Run:
     """A new run, still a draft. The folder appears whole, by one rename. Raises OSError."""
-    run = Run(root() / new_id())
-    facts = {
+    return publish(Run(root() / new_id()), facts(config, owner), Status())
+
+
+def facts(config: RunConfig, owner: str, parent: Parent | None = None) -> dict[str, Any]:
+    """What run.json says of a run that is made now."""
+    found = {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "seed": config.train.seed,
@@ -289,7 +349,7 @@ def create(config: RunConfig, owner: str = "") -> Run:
         "owner": owner,
         "config": config.model_dump(mode="json"),
     }
-    return publish(run, facts, Status())
+    return found if parent is None else found | {"parent": parent._asdict()}
 
 
 def publish(run: Run, facts: dict[str, Any], status: Status, rest: Path | None = None) -> Run:
@@ -381,6 +441,11 @@ def delete(run_id: str) -> bool:
     with suppress(OSError):
         os.utime(trash)  # since when it lies there
     return True
+
+
+def disk(run: Run) -> int:
+    """Bytes that a run takes on the disk."""
+    return files.size(run.path, 10_000)[0]
 
 
 def sweep() -> None:
@@ -549,6 +614,20 @@ def _steps(folder: Path, strict: bool = False) -> list[int]:
     return sorted(int(m[1]) for name in names if (m := STEP_FILE.fullmatch(name)))
 
 
+class _Parent(BaseModel):
+    model_config = ConfigDict(strict=True)
+    run: str = Field(max_length=80)
+    step: int = Field(ge=0, le=stretches.MOST_STEPS)
+    exact: bool = False
+
+    @field_validator("run")
+    @classmethod
+    def _is_an_id(cls, run: str) -> str:
+        if not RUN_ID.fullmatch(run):
+            raise ValueError(run)
+        return run
+
+
 class _File(BaseModel):
     """run.json, as this version writes it."""
 
@@ -558,6 +637,7 @@ class _File(BaseModel):
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     versions: dict[str, str] = Field({}, max_length=50)
     owner: str = Field("", max_length=100)
+    parent: _Parent | None = None
     config: RunConfig
 
 
@@ -565,6 +645,7 @@ class _Facts(NamedTuple):
     signature: int  # of time, size, inode and what can be read: as one number a third less is kept for each run
     created: datetime
     owner: str
+    parent: Parent | None
 
 
 class _Verdict(NamedTuple):
@@ -594,7 +675,7 @@ def _facts(path: Path) -> _Facts:
         text = _text(path)
         try:
             file = _parsed(text)
-            known = _Facts(signature, bounds.moment(file.created), file.owner)
+            known = _Facts(signature, bounds.moment(file.created), file.owner, parent_of(file.parent))
         except RunError as error:
             known = _Verdict(signature, error.template, error.values)
         with _cache_lock:
@@ -610,6 +691,15 @@ def _facts(path: Path) -> _Facts:
 def _config(path: Path, signature: int) -> RunConfig:
     """The configs in use. Checking ten thousand takes 0.1 s, keeping them 0.4 s and most of the memory."""
     return _parsed(_text(path)).config
+
+
+def parent_of(said: object) -> Parent | None:
+    """What a run.json says of its parent; None where it has none, or says what no run of ours says."""
+    try:
+        found = said if isinstance(said, _Parent) else _Parent.model_validate(said)
+    except ValidationError:
+        return None
+    return Parent(found.run, found.step, found.exact)
 
 
 def _text(path: Path) -> bytes:

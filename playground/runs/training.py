@@ -1,7 +1,6 @@
 """Train one run folder to its end, as the requests in its control folder say. The worker and the command line do this."""
 
 import errno
-import json
 import os
 import threading
 import traceback
@@ -15,8 +14,9 @@ from typing import BinaryIO
 import torch
 from filelock import Timeout
 
+from core.lab.examine import examine
 from core.messages import ConfigError
-from core.train import Diverged, StepRecord, Trainer, pick_device
+from core.train import REWARM, Diverged, StepRecord, Trainer, pick_device
 from playground import estimate
 from playground.i18n import N_
 from playground.runs import checkpoints, log
@@ -37,12 +37,21 @@ NO_MEMORY = N_("There was not enough memory. A smaller batch, d_model or number 
 STARVED = ("allocate memory", "bad_alloc", "out of memory")  # words of those who have no error of their own for it
 DISK_FULL = N_("The disk is full. Free some space, then resume.")
 NO_PERMISSION = N_("The run folder may not be written to. Change its permissions, then resume.")
+NO_START = N_("The weights with which this branch began are missing or damaged.")
+COLD = N_(
+    "This branch began at step {step} without the optimizer's memory: the learning rate grew over its first {n} steps."
+)
+HURRIED = N_("Somebody waits for a place, so this run trains at full speed until nobody does.")
 STORAGE = N_("Writing to the run folder failed: {error}.")
 ERROR = N_("Training ended with an error: {error}.")
 SLEPT = N_(
     "The training process got no time to compute for {seconds} s (asleep, or the computer was busy): not counted."
 )
 SERVER_LEFT = N_("The app was closed. Resume goes on from step {step}.")
+
+
+class NoStart(RuntimeError):
+    """A branch without the weights it began with."""
 
 
 class Locked(RuntimeError):
@@ -72,7 +81,8 @@ def holding(run: Run) -> Iterator[None]:
 class Training:
     """One stretch of training: from a start or resume to a pause that gives up its slot, or an end.
 
-    `leave` is set when the process has to go, `release` when somebody else waits for the slot of a paused run.
+    `leave` is set when the process has to go, `release` when somebody else waits for the slot of a paused run, `crowd` while
+    anybody waits: then no run is slow.
     """
 
     def __init__(
@@ -83,8 +93,13 @@ class Training:
         on_state: Callable[[str], None] = lambda state: None,
         on_record: Callable[[StepRecord], None] | None = None,
         patience: float | None = None,
+        crowd: threading.Event | None = None,
     ) -> None:
         self.run, self.leave, self.release = run, leave, release or threading.Event()
+        self.crowd = crowd or threading.Event()
+        self.pace: float | None = None  # steps a second, where it is slowed down
+        self.begun = 0.0  # when the last step began
+        self.waiting = False  # for the next step's time
         self.on_state, self.on_record, self.patience = on_state, on_record, patience
         self.control = str(run.path / "control")
         self.hold: int | None = None  # pause at this step
@@ -127,6 +142,8 @@ class Training:
             template, values = error.problems[0].template, error.problems[0].values
         except Diverged:
             template, values = DIVERGED, {"step": self.step + 1}
+        except NoStart:
+            template = NO_START
         except OSError as error:
             return self._failed(error)
         except Exception as error:
@@ -160,12 +177,18 @@ class Training:
         for folder in FOLDERS:  # copying tools leave out empty folders
             (self.run.path / folder).mkdir(exist_ok=True)
         estimate.refuse_too_large(self.run.config)
-        self.trainer = trainer = Trainer(self.run.config, checkpoints.newest(self.run))
+        state, grew = checkpoints.newest(self.run), self.run.parent
+        if state is None and grew is not None:  # from its seed it would be another run
+            raise NoStart
+        cold_at = grew.step if grew is not None and not grew.exact else None
+        self.trainer = trainer = Trainer(self.run.config, state, self.run.added, cold_at)
         self.step = trainer.step
         asked = self.run.config.train.device
         device = pick_device(asked).type if asked == "auto" else asked
         if trainer.device.type != device:
             self.status = replace(self.status, template=NO_DEVICE, values={"device": device})
+        elif cold_at is not None and self.step < cold_at + REWARM:
+            self.status = replace(self.status, template=COLD, values={"step": cold_at, "n": REWARM})
         with self._open_log() as self.metrics:
             self._catch_up()
             self.checkpoints = checkpoints.Checkpoints(self.run, trainer)
@@ -187,6 +210,9 @@ class Training:
             if self.stop:
                 return "stopped"
             if trainer.done:
+                if self.checkpoints.saved_step != self.step:
+                    self.checkpoints.checkpoint()
+                self._event("examined", step=self.step, **examine(trainer.model, trainer.data, self.step))
                 return "finished"
             if self.leave.is_set():
                 return "paused" if self.paused else "interrupted"
@@ -201,13 +227,16 @@ class Training:
             if self.paused:
                 self.paused = False
                 self._show("running")
+            if self._slow(now):
+                continue
             if self.step in self.replay:
                 trainer.set_lr(self.replay.pop(self.step))
+            self.begun = now
             try:
                 record = trainer.advance()
             except Diverged:
                 self._event("diverged", step=self.step + 1)
-                self.checkpoints.checkpoint()  # the weights are still those of the last good step
+                self.checkpoints.checkpoint(whole=True)  # the weights are still those of the last good step
                 raise
             self.step = record.step
             now = self._tick()
@@ -219,11 +248,33 @@ class Training:
             if now >= self.next_status:
                 self._show("running")
 
+    def _slow(self, now: float) -> bool:
+        """Is it too early for the next step of a slow run? Then wait a little of that time, so that requests are answered at once.
+
+        Such waits are no training time, as pauses are none.
+        """
+        crowded = self.pace is not None and self.crowd.is_set()
+        if crowded != (self.status.template == HURRIED):
+            self.status = replace(self.status, template=HURRIED if crowded else "", values={})
+            self.next_status = 0.0
+        left = 0.0 if self.pace is None or crowded else self.begun + 1 / self.pace - now
+        self.waiting = left > 0
+        if not self.waiting:
+            return False
+        if now >= self.next_status:  # a step may be seconds away
+            self._show("running")
+        sleep(min(left, POLL))
+        self._tick()
+        self.waiting = False
+        return True
+
     def _tick(self) -> float:
-        """Count the time since the last look at the clock as training, unless the run is paused or slept. Returns now."""
+        """Count the time since the last look at the clock as training, unless the run is paused, slow or slept. Returns now."""
         now, computed = monotonic(), process_time()
         gap, worked = now - self.clock, computed - self.computed
         self.clock, self.computed = now, computed
+        if self.waiting:
+            return now
         if not self.paused and gap > SLEEP and worked < AWAKE * gap:
             self.status = replace(self.status, template=SLEPT, values={"seconds": round(gap)})
             self.seconds, self.next_status = self.seconds + worked, 0.0
@@ -234,15 +285,15 @@ class Training:
 
     def _pause(self) -> None:
         self.paused = True
-        self.checkpoints.checkpoint()
+        self.checkpoints.checkpoint(whole=True)
         self.prober.look(force=True)
         self._show("paused")
 
     def _end(self, state: str, template: str = "", values: dict[str, object] | None = None) -> str | None:
         """Put everything on disk, the state last."""
         try:
-            if state != "failed" and self.checkpoints.saved_step != self.step:
-                self.checkpoints.checkpoint()
+            if state != "failed":
+                self.checkpoints.last()
             if state in ("finished", "stopped"):
                 self.prober.look(force=True)
                 self.run.withdraw("stop", "pause", "step")
@@ -267,6 +318,7 @@ class Training:
         if "pause" in asked:
             target = number(self.run.path / "control" / "step") if "step" in asked else None
             self.hold = 0 if target is None else int(target)
+        self.pace = self.run.pace() if "pace" in asked else None
         if "lr" in asked:
             path = self.run.path / "control" / "lr"
             lr = number(path)
@@ -310,7 +362,7 @@ class Training:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _event(self, event: str, **values: float) -> None:
-        self._write(json.dumps({"event": event, **values}).encode() + b"\n")
+        self._write(log.event(event, **values))
 
     def _open_log(self) -> BinaryIO:
         """The log for appending. A torn last line, left by a killed trainer, was never shown: it goes."""

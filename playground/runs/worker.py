@@ -1,7 +1,7 @@
 """The training process: `python -m playground.runs.worker`. Loads torch once, says ready, then trains what it is given.
 
-JSON lines on stdin: {"run": "<path>"} to train, {"release": "<id>"} to give up the slot of a paused run. JSON lines on
-stdout: {"ready": true}, {"run", "state"} when a run starts, pauses or goes on, {"run", "end"} when it is over. The end of
+JSON lines on stdin: {"run": "<path>"} to train, {"release": "<id>"} to give up the slot of a paused run,
+{"crowd": "yes" or ""} when people begin or cease to wait for a slot. JSON lines on stdout: {"ready": true}, {"run", "state"} when a run starts, pauses or goes on, {"run", "end"} when it is over. The end of
 stdin means the server is gone, however it died: save, mark the run interrupted, leave. SIGTERM means the same.
 """
 
@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from types import FrameType
 
 jobs: SimpleQueue[str | None] = SimpleQueue()  # None: leave. Its put is safe inside a signal handler
-leave, release = threading.Event(), threading.Event()
+leave, release, crowd = threading.Event(), threading.Event(), threading.Event()
 busy = ""  # the id of the run in training
 
 
@@ -64,7 +64,9 @@ def _train(path: Path) -> None:
     busy = run.id
     release.clear()
     _say({"run": run.id, "state": "starting"})
-    training = Training(run, leave, release, lambda state: _say({"run": run.id, "state": state}), patience=PATIENCE)
+    training = Training(
+        run, leave, release, lambda state: _say({"run": run.id, "state": state}), patience=PATIENCE, crowd=crowd
+    )
     try:
         state = training()
     except Locked:
@@ -85,6 +87,8 @@ def _listen() -> None:
             request = json.loads(line)
             if "run" in request:
                 jobs.put(request["run"])
+            elif "crowd" in request:
+                (crowd.set if request["crowd"] else crowd.clear)()
             elif request.get("release") == busy:
                 release.set()
     leave.set()

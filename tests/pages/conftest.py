@@ -13,6 +13,7 @@ from core.config import RunConfig
 from playground import toolbar
 from playground.runs import store
 from playground.runs.store import Run, Status
+from playground.views.train import coach_view
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = "sample-test"
@@ -57,7 +58,8 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     notes = Notes()
-    monkeypatch.setattr(toolbar, "launcher", lambda: notes)
+    for module in (toolbar, coach_view):
+        monkeypatch.setattr(module, "launcher", lambda: notes)
     monkeypatch.setattr(store.Run, "alive", lambda self: True)
     return notes
 

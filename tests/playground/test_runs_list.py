@@ -16,7 +16,7 @@ from playground import differences, exports, runs_list
 from playground.history import history, line, side_by_side
 from playground.runs import changes, store
 from playground.runs.store import Run, Status
-from playground.settings import words
+from playground.settings import names, words
 
 
 def config(**data: Any) -> RunConfig:
@@ -298,3 +298,26 @@ def test_changes_of_a_million_lines_are_found_at_once(tmp_path: Path) -> None:
         seconds.append(time.perf_counter() - start)
     assert seconds[0] < 2
     assert seconds[1] < 0.01
+
+
+def test_names_are_made_of_what_sets_runs_apart() -> None:
+    plain, changed = store.create(config()), store.create(config(model={"n_heads": 1}, train={"lr": 0.2}))
+    many = store.create(
+        config(model={"causal_mask": False, "positions": "none", "n_layers": 2}, train={"steps": 1234, "seed": 9})
+    )
+    given = store.create(config(model={"n_heads": 2}))
+    given.set_label(name="My own")
+    assert names.own(plain) == "Reverse"
+    assert names.own(changed) == "Reverse · 1 head · rate 0.2"
+    assert names.own(many) == "Reverse · 2 layers · no positions · no causal mask · …"
+    assert names.own(given) == "My own"
+    assert names.listed(changed).startswith("Reverse · 1 head · rate 0.2 · ")
+    assert names.among([plain, changed]) == [
+        "4 heads · rate 0.008",
+        "1 head · rate 0.2",
+    ]  # and not the task, which is one
+    assert names.among([plain, given]) == ["4 heads", "My own"]
+    assert names.among([plain, store.create(config())]) == ["Reverse", "Reverse"]
+    assert names.file(changed, ".zip") == f"reverse-1-head-rate-0.2-{changed.id}.zip"
+    given.set_label(name="名字/../x")
+    assert names.file(given, ".zip") == f"reverse-{given.id}.zip"

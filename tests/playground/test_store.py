@@ -325,7 +325,7 @@ def test_weights_are_kept_on_a_log_scale_under_the_cap() -> None:
 
 def test_a_run_keeps_its_newest_weights_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
     run = store.create(config(12))
-    monkeypatch.setattr("playground.runs.checkpoints.thin", lambda sizes, keep=(): thin(sizes, keep, cap=1))
+    monkeypatch.setattr("playground.runs.checkpoints.CAP", 1)
     train_here(run)
     assert run.saved_steps() == [12]
 

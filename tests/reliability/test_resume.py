@@ -10,17 +10,20 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 import torch
 
-from core.checkpoint import load_weights
-from core.train import StepRecord, Trainer
-from playground.runs import checkpoints, store, training
+from core.checkpoint import load_state, load_weights
+from core.messages import ConfigError
+from core.read import build
+from core.train import REWARM, StepRecord, Trainer, learning_rate
+from playground.runs import branches, checkpoints, store, training
 from playground.runs.store import Run
 from playground.runs.training import Training
-from tests.playground.small import config, one_thread, same_bits, weights_on_disk
+from tests.playground.small import config, one_thread, same_bits, train_here, until, weights_on_disk
 
 GAMES = int(os.environ.get("RESUMES", "4"))
 STEPS = 60
@@ -81,9 +84,9 @@ def in_force(rates: dict[int, float], new: dict[int, float]) -> dict[int, float]
 def agree(run: Run, rates: dict[int, float]) -> None:
     """Weights, every saved step, log and curve are those of the undisturbed run."""
     assert run.status().state == "finished", run.status()
-    trainer = Trainer(run.config)
+    trainer = Trainer(run.config, added=run.added)
     saved, seen = set(run.saved_steps()), []
-    for step in range(STEPS):
+    for step in range(run.target_steps):
         if step in rates:
             trainer.set_lr(rates[step])
         if step in saved:
@@ -211,3 +214,166 @@ def test_any_sequence_is_the_sequence_without_its_kills(monkeypatch: pytest.Monk
                 wrong.append((seed, lives, str(error)[:300]))
     print(f"\nsequences {GAMES}, kills {kills}, not bit-equal {len(wrong)}")
     assert not wrong, wrong[:3]
+
+
+# Going on and branching
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "inverse_sqrt"])
+def test_added_steps_survive_kills(seldom: None, schedule: str) -> None:
+    """Steps are added twice to a finished run, killed on the way each time; all that came before stays as it was."""
+    run = store.create(config(STEPS, **SETTINGS | {"schedule": schedule}))
+    with one_thread():
+        play(run, Life())
+        before = {record["step"]: record["lr"] for record in run.metrics()}
+        assert branches.train_on(run, 90)
+        assert not branches.train_on(run, 90)  # a double click
+        assert (run.added, run.target_steps, run.goes_on()) == ((STEPS, 90), 90, True)
+        play(run, Life({80: 0.02}, "kill", 85))
+        play(run, Life())
+        assert branches.train_on(run, 110)
+        play(run, Life({}, "kill", 101))
+        play(run, Life())
+        assert (run.status().step, run.added, run.goes_on()) == (110, (STEPS, 90, 110), False)
+        agree(run, {80: 0.02})
+    rates = {record["step"]: record["lr"] for record in run.metrics()}
+    assert {step: rates[step] for step in before} == before
+    if schedule == "cosine":  # up again within a tenth of the added steps, and down to 0 at their end
+        assert rates[STEPS + 3] == SETTINGS["lr"]
+        assert rates[90] == rates[110] == 0
+    else:
+        assert rates[75] == pytest.approx(learning_rate(run.config.train, 75, 0.01), rel=1e-6)
+
+
+def test_steps_are_added_to_a_run_that_was_stopped_and_to_one_that_stopped_early(often: None) -> None:
+    stopped = store.create(config(STEPS, **SETTINGS))
+    early = store.create(config(STEPS, stop_at_exact_match=1e-9, eval_every=1000, **SETTINGS))
+    with one_thread():
+        play(stopped, Life({}, "leave", 20))
+        assert branches.train_on(stopped, 80)
+        assert stopped.added == (STEPS, 80)  # what was planned comes first
+        play(stopped, Life())
+        agree(stopped, {})
+        early.set_status(store.Status("finished", 20))
+        assert branches.train_on(early, 50)
+        assert early.added == (20, 50)
+
+
+def test_a_branch_without_changes_is_its_parent(often: None) -> None:
+    """From every step whose state was kept, with dropout, a rate that was set on the way, and steps that were added."""
+    parent = store.create(config(STEPS, dropout=0.1, **SETTINGS))
+    with one_thread():
+        play(parent, Life({5: 0.02}))
+        branches.train_on(parent, 80)
+        play(parent, Life())
+        ends = load_state(parent.state_path(80), parent.config, 80)
+        exact = parent.exact_steps()
+        assert len(exact) >= 8
+        assert exact[0] == 0
+        for step in exact[:-1]:
+            branch = branches.branch(parent, step, parent.config, "ann")
+            if step <= 5:  # set later than the branch began: not the branch's, so it is asked for again
+                play(branch, Life({5: 0.02}, "kill", 8))
+            assert branch.parent == (parent.id, step, True)
+            assert (branch.owner, branch.status().step) == ("ann", step)
+            play(branch, Life({}, "kill", max(9, min(step + 9, 79))))
+            play(branch, Life())
+            assert branch.status().state == "finished", branch.status()
+            theirs = load_state(branch.state_path(80), branch.config, 80)
+            assert same_bits(theirs.weights, ends.weights), step
+            assert same_bits(theirs.moments["output.weight"], ends.moments["output.weight"]), step
+            curve = {record["step"]: record["loss"] for record in branch.metrics()}
+            assert curve == {r["step"]: r["loss"] for r in parent.metrics() if r["step"] > step}
+
+
+def test_a_branch_from_the_first_step_is_its_parent(often: None) -> None:
+    parent = store.create(config(STEPS, **SETTINGS))
+    with one_thread():
+        play(parent, Life())
+        branch = branches.branch(parent, 0, parent.config)
+        play(branch, Life())
+        assert branch.parent == (parent.id, 0, True)
+        agree(branch, {})
+        assert same_bits(weights_on_disk(branch), weights_on_disk(parent))
+
+
+def test_elsewhere_a_branch_warms_up_and_says_so(often: None) -> None:
+    parent = store.create(config(STEPS, **SETTINGS))
+    with one_thread():
+        play(parent, Life())
+        step = next(s for s in parent.saved_steps() if s not in parent.exact_steps() and s > 10)
+        settings = parent.config.model_copy(
+            update={"train": parent.config.train.model_copy(update={"lr": 0.003, "schedule": "constant"})}
+        )
+        branch = branches.branch(parent, step, settings)
+        assert branch.parent == (parent.id, step, False)
+        assert {"event": "branch", "step": step, "exact": False} in branch.log().events
+        start = load_weights(parent.weights_path(step), parent.config.model).state_dict()
+        assert same_bits(start, load_weights(branch.weights_path(step), branch.config.model).state_dict())
+        leave = threading.Event()
+        said: list[str] = []
+        Training(branch, leave, on_state=lambda state: said.append(branch.written_status().reason))()
+    assert str(step) in said[0]
+    rates = [record["lr"] for record in branch.metrics()]
+    assert rates[0] == pytest.approx(0.003 / REWARM)
+    assert rates[REWARM - 1 :] == [0.003] * (STEPS - step - REWARM + 1)
+
+
+def test_what_the_weights_fix_is_refused(often: None) -> None:
+    parent = store.create(config(20))
+    train_here(parent)
+    other = config(20).model_dump(mode="json")
+    other["model"] |= {"d_model": 32, "d_ff": 8, "dropout": 0.5, "causal_mask": False}
+    other["train"]["steps"] = 5
+    wanted = build(other)
+    assert branches.branch_problems(parent.config, wanted) == ["model.d_model", "model.d_ff"]
+    with pytest.raises(ConfigError) as error:
+        branches.branch(parent, 10, wanted)
+    assert {problem.loc for problem in error.value.problems} == {"model.d_model", "model.d_ff", "train.steps"}
+    with pytest.raises(store.RunError):
+        branches.branch(parent, 999, config(2000))
+    assert len(store.list_runs()) - len([run for run in store.list_runs() if run.is_sample]) == 1
+
+
+def test_a_branch_that_lost_its_beginning_does_not_begin_anew(often: None) -> None:
+    parent = store.create(config(20))
+    train_here(parent)
+    branch = branches.branch(parent, 20, config(40))
+    for step in branch.saved_steps():
+        branch.state_path(step).write_bytes(b"x")
+    assert train_here(branch) == "failed"
+    assert branch.status().template == training.NO_START
+    assert branch.metrics() == []
+
+
+def test_a_slow_run_has_the_same_weights_and_counts_no_waiting(often: None) -> None:
+    slow, quick = (store.create(config(12)) for _ in range(2))
+    slow.set_pace(20)
+    start = monotonic()
+    train_here(slow)
+    took = monotonic() - start
+    train_here(quick)
+    assert took > 11 / 20
+    assert slow.status().seconds < 0.5 * took
+    assert same_bits(weights_on_disk(slow), weights_on_disk(quick))
+
+
+def test_a_slow_run_answers_at_once_and_hurries_for_others(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "POLL", 0.02)
+    run, crowd = store.create(config(5000)), threading.Event()
+    run.set_pace(1)
+    thread = threading.Thread(target=Training(run, threading.Event(), crowd=crowd))
+    thread.start()
+    until(lambda: run.status().state == "running" and run.status().step >= 1)
+    sleep(0.3)
+    assert run.status().step <= 2
+    run.ask("lr", 0.5)
+    assert until(lambda: not (run.path / "control" / "lr").exists()) < 0.3
+    crowd.set()
+    until(lambda: run.status().step > 10, 3.0)
+    assert run.status().template == training.HURRIED
+    crowd.clear()
+    until(lambda: run.status().template == "", 3.0)
+    run.ask("stop")
+    assert until(lambda: run.status().state == "stopped") < 0.5
+    thread.join()
