@@ -7,7 +7,6 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,7 +25,7 @@ UMASK = os.umask(0o022)  # it can only be read by setting it
 os.umask(UMASK)
 ALIGN = 64  # bytes: where a tensor may begin in memory
 TYPES = {"F32": torch.float32, "F16": torch.float16}  # as safetensors calls them
-WEIGHT_TYPES = ("F32", "F16")
+HALF = {"bits": "16"}  # among the remarks of a file whose weights are rounded
 CHECKSUM = "crc32"  # its name among a file's remarks; files without one, of older versions, are read all the same
 
 
@@ -68,12 +67,12 @@ def save_weights(path: Path, model: Transformer, step: int, half: bool = False) 
 
 def packed_weights(model: Transformer, step: int, half: bool = False) -> bytes:
     """`half`: rounded to 16 bits, three digits: enough to look at, half the bytes. Not where that would make infinities."""
-    weights = model.state_dict()
+    weights, remarks = model.state_dict(), {"step": str(step)}
     if half:
         rounded = {name: value.half() for name, value in weights.items()}
         if all(value.isfinite().all() for value in rounded.values()):
-            weights = rounded
-    return packed(weights, {"step": str(step)})
+            return packed(rounded, remarks | HALF)
+    return packed(weights, remarks)
 
 
 def packed(tensors: dict[str, Tensor], remarks: dict[str, str]) -> bytes:
@@ -95,7 +94,7 @@ def load_weights(path: Path, config: ModelConfig, longest_target: int = 0) -> Tr
 
     Names, shapes and types must be those that the config builds, and every number finite. Raises CheckpointError.
     """
-    weights, _ = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()), types=WEIGHT_TYPES)
+    weights, _ = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()), half=True)
     with torch.device("meta"):  # no second copy of the weights, and no random numbers that are overwritten at once
         model = Transformer(config, longest_target)
     model.load_state_dict(weights, assign=True)
@@ -109,7 +108,7 @@ def check_weights(path: Path, config: ModelConfig) -> str | None:
     """Are these the weights of such a model? As `load_weights`, without building the model. Returns the step that they say
     they are of. Raises CheckpointError.
     """
-    _, remarks = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()), types=WEIGHT_TYPES)
+    _, remarks = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()), half=True)
     return remarks.get("step")
 
 
@@ -198,9 +197,10 @@ def read_tensors(
     expected: dict[str, tuple[int, ...]],
     size: int,
     optional: dict[str, tuple[int, ...]] | None = None,
-    types: Sequence[str] = ("F32",),
+    half: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and remarks of a safetensors file, after its header was checked against what is expected. They come as float32.
+    """Tensors and remarks of a safetensors file, after its header was checked against what is expected. They come as float32, also from
+    a file of rounded ones where `half` allows it.
 
     Nothing larger than what the configuration builds is ever read, so a file cannot take more memory than that.
     """
@@ -215,17 +215,17 @@ def read_tensors(
         if len(first) < 8 or struct.unpack("<Q", first)[0] > min(most, length - 8):
             raise CheckpointError(template="This is not a whole safetensors file.")
         with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
+            names, remarks = set(file.keys()), file.metadata() or {}
+            kind = "F16" if half and remarks.items() >= HALF.items() else "F32"
             if not set(expected) <= names <= set(allowed):
                 raise CheckpointError(template="The file holds other tensors than this configuration builds.")
             for name in names:
                 view = file.get_slice(name)
-                if tuple(view.get_shape()) != allowed[name] or view.get_dtype() not in types:
+                if tuple(view.get_shape()) != allowed[name] or view.get_dtype() != kind:
                     raise CheckpointError(
                         template="The tensor {tensor} has another shape or type than this configuration builds.",
                         tensor=name,
                     )
-            remarks = file.metadata() or {}
         tensors = numbers(path, {name: allowed[name] for name in names})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(template="The file cannot be read: {error}", error=str(error)) from None

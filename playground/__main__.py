@@ -42,6 +42,7 @@ SMALL = 1_000_000  # parameters; below that a second thread gains a quarter at b
 
 NO_PRESET = N_("There is no preset {name}. There are: {names}.")
 UNKNOWN = N_("There is no run {name}. The command runs lists them.")
+NOT_MORE = N_("The run {id} has {steps} steps already.")
 AT_WORK = N_("Another process trains the run {id}.")
 LINKED = N_("The run {id} is a link to another folder. A run is trained only in a folder of its own.")
 AMBIGUOUS = N_("{n} runs begin with {name}. Give more of the id.")
@@ -305,15 +306,17 @@ def train(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     run = wanted(options.run)
-    if run.status().state == "finished" and not run.goes_on() and (options.steps or 0) <= run.status().step:
+    if not run.goes_on() and options.steps is None:
         print(_("The run {id} is finished.").format(id=run.id), file=sys.stderr)
         return 0
     if not files.is_folder(run.path):
         raise store.RunError(LINKED, id=run.id)
     if run.alive(patience=0.5):
         raise store.RunError(AT_WORK, id=run.id)
-    if options.steps is not None:
-        branches.train_on(run, options.steps)
+    if options.steps is not None and not branches.train_on(run, options.steps):
+        print(_(NOT_MORE).format(id=run.id, steps=run.target_steps), file=sys.stderr)
+        if not run.goes_on():
+            return 0
     run.withdraw("pause", "step", "stop")
     return train_here(run, options)
 

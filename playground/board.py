@@ -188,7 +188,7 @@ def labels(unseen: int = UNSEEN) -> dict[str, Any]:
         "draft_view": _("Next run"),
         "run_view": _("Run in view"),
         "views_help": _("Which model the map shows"),
-        "difference": _("{n} parameters ({more})"),
+        "difference": _("{n} param. ({more})"),
         "same_model": _("Next run: the same map"),
         "encoder": _("Encoder"),
         "decoder": _("Decoder"),

@@ -28,6 +28,7 @@ CSS = """
    no stop of Tab on the way to Train (Shift+Tab reaches it). */
 [data-testid="stSidebarUserContent"] [data-testid="stSlider"] > [role="group"] { padding-top: 0; padding-bottom: 0; margin: 3px 0 -11px; }
 [data-testid="stSidebarUserContent"] [data-testid="stSliderThumbValue"] p { font-size: 0.8rem; line-height: 1rem; }
+[data-testid="stSidebarUserContent"] [data-testid="stSliderTickBar"] { display: none; }
 [data-testid="stSidebarUserContent"] [data-testid="stCheckbox"] label { gap: 3px; }
 [data-testid="stSidebarUserContent"] [data-testid="stTooltipIcon"] { visibility: hidden; }
 [data-testid="stSidebarUserContent"] [data-testid="stElementContainer"]:is(:hover, :focus-within) [data-testid="stTooltipIcon"] { visibility: visible; }

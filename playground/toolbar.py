@@ -336,11 +336,10 @@ def message(run: Run, status: Status, draft: Draft, active: bool, off: str) -> N
 
 def standing(run: Run, status: Status, watching: bool = False) -> None:
     """What the coach says of the run; where it has nothing to say, what its state means."""
-    if not run.is_sample and coach(run, status, watching):
-        return
     if status.state == "failed":
         st.markdown(f":red[⚠ {plain(state_text(run, status))}]")
-    else:
+    spoke = not run.is_sample and coach(run, status, watching)
+    if not spoke and status.state != "failed":
         st.caption(plain(state_text(run, status)))
 
 

@@ -32,8 +32,9 @@ class ModelMap {
     views.hidden = !draft?.facts;
     setAttr(views, "aria-label", labels.views_help);
     for (const button of views.querySelectorAll("button")) setAttr(button, "aria-pressed", button.dataset.view === this.view);
-    const more = draft && (draft.more > 0 ? `+${draft.more.toLocaleString("en")}` : draft.more < 0 ? `−${(-draft.more).toLocaleString("en")}` : "±0");
-    setText(note, n ? fill(labels.difference, { n: n.toLocaleString("en"), more }) : draft ? labels.same_model : "");
+    const told = (v) => v.toLocaleString("en", v >= 1e6 ? { notation: "compact", maximumSignificantDigits: 3 } : {}); // the form has every digit
+    const more = draft && (draft.more > 0 ? `+${told(draft.more)}` : draft.more < 0 ? `−${told(-draft.more)}` : "±0");
+    setText(note, n ? fill(labels.difference, { n: told(n), more }) : draft ? labels.same_model : "");
     board.root.querySelector(".card.map").classList.toggle("draft", this.view === "draft" && Boolean(n));
   }
 
@@ -125,17 +126,17 @@ class ModelMap {
     add(g, "text", { x: x + w / 2, y: y + 13, class: "name" }, roomy ? fill(labels.block, { layer: layer + 1 }) : layer + 1);
     rows.forEach((row, i) => {
       add(g, "rect", { x: x + 5, y: y + head + i * each + 1, width: w - 10, height: Math.max(2, each - 2), rx: 3, class: `inner ${row}` });
-      if (row !== "ffn" && each >= 8) this.heads(g, x + 5, y + head + (i + 1) * each - 1, w - 10);
+      if (row !== "ffn" && each >= 8) this.heads(g, x + 5, y + head + (i + 1) * each - (each < 14 ? 0.6 : 1), w - 10, each < 14 ? 1.2 : 2.2); // clear of the name
       if (roomy && each >= 11.5) add(g, "text", { x: x + w / 2, y: y + head + i * each + each / 2 + 3.5, class: "inner-name" }, labels[`${row}_part`]);
     });
   }
 
   // Under an attention, a dash in its colour for every head; of very many only how many.
-  heads(g, x, y, width) {
+  heads(g, x, y, width, thick) {
     const { facts } = this, colours = this.board.data.look.heads, each = width / facts.heads;
-    if (facts.heads > 16) { add(g, "line", { x1: x, x2: x + width, y1: y, y2: y, class: "head", "stroke-dasharray": `${each * 0.6} ${each * 0.4}` }); return; }
+    if (facts.heads > 16) { add(g, "line", { x1: x, x2: x + width, y1: y, y2: y, class: "head", "stroke-width": thick, "stroke-dasharray": `${each * 0.6} ${each * 0.4}` }); return; }
     for (let i = 0; i < facts.heads; i++)
-      add(g, "line", { x1: x + i * each + 1, x2: x + (i + 1) * each - 1, y1: y, y2: y, class: "head", style: `stroke:${colours[i % colours.length]}` });
+      add(g, "line", { x1: x + i * each + 1, x2: x + (i + 1) * each - 1, y1: y, y2: y, class: "head", "stroke-width": thick, style: `stroke:${colours[i % colours.length]}` });
   }
 
   // Arrows walk along a stack (also to blocks outside the window) and between the stacks.

@@ -20,7 +20,6 @@ KEEPS = N_("A branch keeps the weights of its parent, so this stays as it is the
 TOO_SHORT = N_("The branch begins at step {step}, so it needs more steps than that.")
 NO_WEIGHTS = N_("The run {id} has no weights of step {step}. Saved are: {steps}.")
 TOO_MANY = N_("A run has {most} steps at most.")
-NOT_MORE = N_("The run {id} has {steps} steps already.")
 
 
 def train_on(run: Run, steps: int) -> bool:

@@ -223,6 +223,12 @@ class Launcher:
         if run is not None and math.isfinite(lr) and 0 < lr <= 1e6:
             run.ask("lr", float(lr))
 
+    def set_pace(self, run_id: str, pace: float | None) -> None:
+        """Slow a run down to so many steps a second, or None: full speed. At once."""
+        run = self._find(run_id)
+        if run is not None:
+            run.set_pace(pace)
+
     def delete(self, run_id: str) -> bool:
         """Take a run out of the queue and delete it; its trainer, if any, ends when it sees that."""
         with self._lock:

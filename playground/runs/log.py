@@ -62,6 +62,7 @@ class Log:
         self.lines: list[bytes] = []
         self.steps: list[int] = []
         self.events: list[dict[str, Any]] = []
+        self.examined: dict[str, Any] = {}  # what the run was asked when it ended, see core.lab.examine
         self.damaged = 0
         self._odd = 0
         self.every, self._tests_every = 1, 1
@@ -150,6 +151,9 @@ class Log:
             self.damaged += 1
             return
         if "event" in found:
+            if found["event"] == "examined":
+                self.examined = found
+                return
             if found["event"] == "lr" and type(found.get("step")) is int:
                 self._overrule(found["step"])
             self.events.append(found)

@@ -212,7 +212,11 @@ class Run:
     def damage(self) -> list[str]:
         """Names of its small files that hold what no run of ours holds: that part of them is left out wherever they are read."""
         found = [] if self._status()[1] else ["status.json"]
-        for name, fits in (("label.json", lambda data: label_of(data)[1]), ("probe.json", self._fits)):
+        for name, fits in (
+            ("label.json", lambda data: label_of(data)[1]),
+            ("probe.json", self._fits),
+            (stretches.NAME, lambda data: stretches.added_of(data, self.config.train) is not None),
+        ):
             try:
                 if not fits(bounds.read_object(self.path / name)):
                     found.append(name)
@@ -220,8 +224,6 @@ class Run:
                 found.append(name)
             except OSError:
                 continue
-        if stretches.added_of(read_json(self.path / stretches.NAME), self.config.train) is None:
-            found.append(stretches.NAME)
         if os.path.lexists(self.path / "metrics.jsonl") and not is_plain(self.path / "metrics.jsonl"):
             found.append("metrics.jsonl")
         return found + [name for name in files.foreign(self.path) if name not in found]
@@ -257,10 +259,11 @@ class Run:
     def exact_steps(self) -> list[int]:
         """Saved steps from which a branch without changes is this run, bit for bit on the CPU. Raises RunError."""
         found = self.resumable_steps()
-        with suppress(
-            OSError
-        ):  # where no step was made there are no moments: the weights are all, unless they are rounded
-            if self.weights_path(0).stat().st_size >= 4 * sum(parameter_counts(self.config.model).values()):
+        with suppress(OSError):
+            # Where no step was made there are no moments: the weights are all, unless they are rounded.
+            if 0 in self.saved_steps() and self.weights_path(0).stat().st_size >= 4 * sum(
+                parameter_counts(self.config.model).values()
+            ):
                 found.append(0)
         return sorted(set(found))
 

@@ -39,7 +39,7 @@ DISK_FULL = N_("The disk is full. Free some space, then resume.")
 NO_PERMISSION = N_("The run folder may not be written to. Change its permissions, then resume.")
 NO_START = N_("The weights with which this branch began are missing or damaged.")
 COLD = N_(
-    "This branch began at step {step} without the optimizer's memory: the learning rate grew over its first {n} steps."
+    "This branch began at step {step} without the optimizer's memory: the learning rate warms up over its first {n} steps."
 )
 HURRIED = N_("Somebody waits for a place, so this run trains at full speed until nobody does.")
 STORAGE = N_("Writing to the run folder failed: {error}.")

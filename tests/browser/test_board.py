@@ -72,6 +72,21 @@ def test_fits_the_window_and_labels_keep_apart(
         assert page.evaluate(CROOKED) == [], f"{layers} layers"
 
 
+@pytest.mark.parametrize("size", [(1280, 800), (1024, 768)], ids=["1280x800", "1024x768"])
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_the_map_of_the_next_run_fits_as_well(
+    server: Server, new_page: NewPage, size: tuple[int, int], locale: str
+) -> None:
+    page, run = new_page(*size, locale=locale), create(server.runs, n_layers=2)
+    for query, layers in (("d_model=1024&n_heads=16&n_layers=3&d_ff=4096", 3), ("n_heads=64&n_layers=24", 24)):
+        page.goto(f"{server.url}/?run={run.id}&{query}")
+        page.locator(".map.draft .part.encoder").first.wait_for()
+        page.wait_for_timeout(500)
+        assert page.evaluate(CROOKED) == [], f"{layers} layers"
+        note = page.locator(".map .next")
+        assert note.evaluate("(n) => n.scrollWidth <= n.clientWidth"), note.inner_text()
+
+
 def test_values_are_those_on_disk(server: Server, finished: Run, page: Any) -> None:
     see(page, server, finished, ".board .sample")
     probe = json.loads((finished.path / "probe.json").read_text())

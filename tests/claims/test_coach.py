@@ -90,9 +90,9 @@ def train(settings: Settings, raises: Changes) -> Judged:
             events.append({"event": "diverged", "step": trainer.step + 1})
             break
     model, data, step = trainer.model, trainer.data, trainer.step
-    if state == "finished":
-        events.append({"event": "examined", "step": step, **examine(model, data, step)})
-    facts = facts_of(trainer.run, state, step, records, events, raises, (0, 10, 30, 60, 100, 200, 400))
+    examined = {"step": step, **examine(model, data, step)} if state == "finished" else None
+    saved = (0, 10, 30, 60, 100, 200, 400)
+    facts = facts_of(trainer.run, state, step, records, events, raises, saved, examined=examined)
     batch = data.unseen(500)
     found = evaluate(model, batch)
     trained = exactly_right(model, data.draw(step + 1, 500, unseen=False)).float().mean().item()

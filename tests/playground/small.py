@@ -53,7 +53,7 @@ def weights_after(config: RunConfig) -> dict[str, torch.Tensor]:
 def weights_on_disk(run: Run) -> dict[str, torch.Tensor]:
     from core.checkpoint import load_state
 
-    return load_state(run.state_path(run.resumable_steps()[0]), run.config).weights
+    return load_state(run.state_path(run.resumable_steps()[0]), run.config, run.target_steps).weights
 
 
 def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -95,6 +95,7 @@ BOUND = {
     "(run.id,)": "a run",
     "(run,)": "runs page: the run; what changes is what the button says",
     "(ids,)": "runs page: what the question named",
+    "(run.id, rule.name, i, action.step)": "coach: a run, what was said of it, which button, and the step on it",
     "([],)": "nothing",
     "(draft.base,)": "toolbar: what Undo goes back to",
     "(experiment.id, key, nonce)": "lab: which experiment, and which click",

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from playground import api
-from playground.runs import store
+from core.config import RunConfig
+from core.read import build
+from playground import api, estimate, replay
+from playground.runs import branches, store
 from playground.runs.store import Status
 from tests.playground.small import trained
 
@@ -106,3 +110,86 @@ def test_a_damaged_folder_still_answers(run: store.Run) -> None:
 def test_the_reason_comes_in_the_language_asked_for() -> None:
     status = Status("failed", template="at {step}", values={"step": 3})
     assert api.sentence(status, "en") == api.sentence(status, None) == "at 3"
+
+
+def at(run_id: str, step: object, query: str = "") -> tuple[int, dict[str, Any]]:
+    response = asyncio.run(api.at(request(query, id=run_id, step=step)))
+    assert response.headers["cache-control"] == "no-store"
+    return response.status_code, json.loads(response.body, parse_constant=pytest.fail)
+
+
+def test_any_saved_step_is_shown_as_the_newest_is(run: store.Run) -> None:
+    code, last = at(run.id, 9)
+    newest = live(run.id)["probe"]
+    assert code == 200
+    assert last == {key: newest[key] for key in last}
+    assert last.keys() == newest.keys() - {"version"}
+    first = at(run.id, 0)[1]
+    assert first["patterns"] != last["patterns"]
+    assert (first["step"], first["src"]) == (0, last["src"])
+    assert first == at(run.id, 0)[1]
+    for bad in (7000, "x", -1, "9" * 40):
+        assert at(run.id, bad)[0] == 404
+    assert at(store.new_id(), 9)[0] == 404
+
+
+def test_weights_that_changed_or_are_damaged_are_not_shown_as_they_were(run: store.Run) -> None:
+    before = at(run.id, 0)[1]
+    run.weights_path(0).write_bytes(run.weights_path(5).read_bytes())
+    os.utime(run.weights_path(0), (1, 1))
+    assert at(run.id, 0)[1]["patterns"] != before["patterns"]
+    run.weights_path(0).write_bytes(b"x" * 2000)
+    code, said = at(run.id, 0, "lang=zh")
+    assert code == 422
+    assert not said["error"].isascii()
+
+
+def test_a_look_that_would_take_too_long_is_refused(run: store.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "LONGEST_LOOK", 0.0)
+    code, said = at(run.id, 5)
+    assert code == 422
+    assert "too long" in said["error"]
+    large = build({"model": {"d_model": 1024, "n_heads": 8, "n_layers": 24, "d_ff": 4096}})
+    assert estimate.look_seconds(large) > 3.0 > estimate.look_seconds(RunConfig())
+
+
+def test_what_is_kept_of_looks_is_bounded(run: store.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "ROOM", 20_000)
+    for step in run.saved_steps():
+        at(run.id, step)
+    assert sum(map(len, replay._kept.values())) <= 20_000
+
+
+def test_a_look_does_not_hold_the_loop(run: store.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = replay.Example.look
+
+    def slow(self: Any, model: Any) -> Any:
+        time.sleep(0.5)
+        return real(self, model)
+
+    monkeypatch.setattr(replay.Example, "look", slow)
+
+    async def both() -> tuple[Response, float]:
+        looking, longest = asyncio.ensure_future(api.at(request(id=run.id, step=3))), 0.0
+        while not looking.done():
+            start = time.monotonic()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.monotonic() - start)
+        return await looking, longest
+
+    response, longest = asyncio.run(both())
+    assert response.status_code == 200
+    assert longest < 0.2
+
+
+def test_steps_that_were_added_pace_and_parent_are_told(run: store.Run) -> None:
+    branch = branches.branch(run, 5, run.config)
+    branches.train_on(branch, 30)
+    branch.set_pace(5)
+    answer = live(branch.id)
+    assert (answer["steps"], answer["pace"]) == (30, 5)
+    assert answer["parent"] == {"run": run.id, "step": 5, "exact": 5 in run.exact_steps()}
+    assert (answer["step"], answer["saved"], answer["states"]) == (5, [5], [5])
+    plain = live(run.id)
+    assert (plain["steps"], plain["pace"], plain["parent"]) == (9, None, None)
+    assert set(plain["states"]) <= set(plain["saved"])

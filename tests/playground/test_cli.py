@@ -88,7 +88,7 @@ def test_every_field_has_an_option_with_its_help(capsys: pytest.CaptureFixture[s
             assert f"{section}.{name}" in options
             assert field.description
             assert re.sub(r"\W", "", field.description) in re.sub(r"\W", "", shown)
-    for command in ("resume", "runs", "export", "import", "delete"):
+    for command in ("resume", "branch", "runs", "export", "import", "delete"):
         with pytest.raises(SystemExit) as end:
             cli.main([command, "--help"])
         assert end.value.code == 0
@@ -402,3 +402,43 @@ def test_progress_says_only_what_is_known(capsys: pytest.CaptureFixture[str]) ->
     assert not any("–" in line for line in lines)
     assert "exact match" in lines[-1]
     assert "steps/s" in lines[-1]
+
+
+def test_more_steps_and_a_branch(capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(6)
+    assert run_cli("resume", run.id, "--steps", "6", "--quiet") == 0
+    assert "6 steps already" in capsys.readouterr().err
+    assert run_cli("resume", run.id, "--steps", "9", "--quiet") == 0
+    assert (run.status().state, run.status().step) == ("finished", 9)
+    capsys.readouterr()
+    assert run_cli("runs") == 0
+    assert "9/9" in capsys.readouterr().out
+    assert run_cli("branch", run.id, "--step", "3", "--lr", "1e-3", "--steps", "12", "--name", "slower", "--quiet") == 0
+    branch = store.find(capsys.readouterr().out.strip())
+    assert branch is not None
+    assert branch.parent == (run.id, 3, 3 in run.exact_steps())
+    assert (branch.config.train.lr, branch.config.train.steps, branch.config.model) == (1e-3, 12, run.config.model)
+    assert (branch.status().state, branch.label().name, steps_shown(branch)) == (
+        "finished",
+        "slower",
+        list(range(4, 13)),
+    )
+    assert run_cli("branch", run.id, "--step", "3", "--steps", "2") == 2
+    assert run_cli("branch", run.id, "--step", "4000", "--steps", "5000") == 1
+    with pytest.raises(SystemExit):
+        run_cli("branch", run.id, "--d-model", "32")  # the weights fix it
+    said = capsys.readouterr().err
+    assert "--steps: The branch begins at step 3" in said
+    assert "4000" in said
+
+
+def test_a_pace(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("train", *TINY, "--steps", "3", "--pace", "20", "--quiet") == 0
+    run = store.find(capsys.readouterr().out.strip())
+    assert run is not None
+    assert run.pace() == 20
+    for bad in ("0", "-1", "x", "1e9", "nan"):
+        with pytest.raises(SystemExit):
+            run_cli("train", *TINY, "--pace", bad)
+    assert run_cli("resume", run.id, "--steps", "5", "--pace", "full", "--quiet") == 0
+    assert run.pace() is None

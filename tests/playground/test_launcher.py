@@ -11,6 +11,7 @@ import pytest
 import core.train
 from playground.runs import launcher as launcher_module
 from playground.runs import store
+from playground.runs.files import lock
 from playground.runs.launcher import Launcher
 from tests.playground.pretended import Pretended
 from tests.playground.small import (
@@ -318,3 +319,64 @@ def test_a_folder_of_runs_made_anew_under_a_living_server(pretended: Pretended, 
     assert {run.status().state for run in (first, second, third)} == {"queued"}
     pretended.says(hogs[0], end=None)
     assert len(pretended.busy()) == 2
+
+
+def test_a_finished_run_is_trained_on(crew: Launcher) -> None:
+    run = trained(6)
+    assert not crew.resume(run.id)
+    assert crew.train_on(run.id, 20, "ann")
+    until(lambda: run.status().state == "finished" and run.status().step == 20)
+    assert steps_shown(run) == list(range(1, 21))
+    assert not crew.train_on(run.id, 20)  # twice is once
+    assert run.added == (6, 20)
+
+
+def test_more_steps_while_the_worker_says_good_bye_are_not_lost(pretended: Pretended) -> None:
+    run = trained(6)
+    run.set_status(store.Status("interrupted", 3))
+    pretended.submit(run.id, "ann")
+    pretended.says(run, state="running")
+    run.set_status(store.Status("finished", 6))  # the person sees this before its worker is free
+    assert pretended.train_on(run.id, 9, "ann")
+    pretended.says(run, end="finished")
+    assert pretended.busy() == {run.id}
+    pretended.says(run, end="finished")
+    assert run.status().state == "queued" or pretended.busy() == set()
+
+
+def test_a_run_at_work_is_given_no_more_steps(pretended: Pretended) -> None:
+    run = store.create(config())
+    with lock(run.path / "writer.lock"):
+        run.set_status(store.Status("running", 3))
+        assert not pretended.train_on(run.id, 90)
+    assert run.added == ()
+
+
+def test_slow_runs_hear_when_somebody_waits_and_when_nobody_does(pretended: Pretended) -> None:
+    runs = [store.create(config()) for _ in range(3)]
+    for run in runs[:2]:
+        pretended.submit(run.id, run.id)
+    worker = pretended._worker(runs[0].id)
+    assert worker is not None
+    heard = worker.process.heard  # type: ignore[attr-defined]
+    assert heard == [{"run": str(runs[0].path)}]
+    pretended.submit(runs[2].id, "eve")
+    assert heard[-1] == {"crowd": "yes"}
+    pretended.stop(runs[2].id)
+    pretended.submit(runs[1].id)  # whatever happens next
+    assert heard[-1] == {"crowd": ""}
+
+
+def test_a_slow_run_makes_haste_for_who_waits_behind_it(crew: Launcher) -> None:
+    slow, others = store.create(config(2000)), [store.create(config(20)) for _ in range(2)]
+    slow.set_pace(1)
+    crew.submit(slow.id, "ann")
+    until(lambda: slow.status().step >= 1)
+    for run in others:
+        run.set_pace(1)
+        crew.submit(run.id, run.id)
+        until(lambda run=run: run is others[1] or run.status().step >= 1)  # type: ignore[misc]
+    assert until(lambda: others[0].status().state == "finished", 30) < 15  # 20 s at its pace
+    crew.stop(slow.id)
+    crew.stop(others[1].id)
+    until(lambda: {slow.status().state, others[1].status().state} == {"stopped"})

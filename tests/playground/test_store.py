@@ -7,6 +7,7 @@ import random
 import shutil
 import time
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -15,11 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from core.checkpoint import load_state, load_weights
 from core.read import build
 from core.train import Trainer
-from playground.runs import archive, files, log, store, trash
-from playground.runs.checkpoints import schedule, thin
+from playground.runs import archive, branches, files, log, store, stretches, trash
+from playground.runs.checkpoints import STATE_CAP, schedule, state_schedule, thin
 from playground.runs.probe import Prober
 from playground.runs.store import Label, RunError, Status
 from tests.playground import small
@@ -414,3 +417,81 @@ def test_reasons_survive_odd_values() -> None:
     assert Status(template="at {step}", values={"step": 3}).reason == "at 3"
     assert Status(template="at {step}").reason == "at {step}"
     assert replace(Status(), state="failed").ended
+
+
+@pytest.mark.parametrize("steps", [400, 250])
+def test_a_default_run_keeps_six_megabytes_of_weights(steps: int, show: Callable[[str], None]) -> None:
+    """The figure: weights of the default model; the strings are few, so that this takes seconds."""
+    run = store.create(build({"train": {"steps": steps, "batch_size": 4, "eval_every": 1000, "device": "cpu"}}))
+    assert train_here(run) == "finished"
+    saved, exact = run.saved_steps(), run.exact_steps()
+    weights = sum(run.weights_path(step).stat().st_size for step in saved)
+    states = sum(run.state_path(step).stat().st_size for step in run.resumable_steps())
+    show(
+        f"{steps} steps: weights of {len(saved)} steps {weights / 1e6:.2f} MB, {len(exact)} exact {states / 1e6:.2f} MB"
+    )
+    assert weights <= 6_000_000
+    assert len(saved) >= 16
+    assert (saved[0], saved[-1]) == (0, steps)
+    assert max((b + 1) / (a + 1) for a, b in pairwise(saved)) <= 2.0
+    assert len(exact) >= 8
+    assert states <= STATE_CAP
+    assert weights + states < store.disk(run) < weights + states + 1_000_000
+    last = load_state(run.state_path(steps), run.config)
+    shown = load_weights(run.weights_path(steps), run.config.model).state_dict()
+    assert all(torch.equal(shown[name], last.weights[name]) for name in shown)  # what ends unrounded is downloaded so
+    rounded = load_weights(run.weights_path(exact[-2]), run.config.model).state_dict()
+    right = load_state(run.state_path(exact[-2]), run.config).weights
+    assert all(torch.allclose(rounded[name], right[name], rtol=1e-3, atol=1e-6) for name in right)
+
+
+def test_states_are_kept_at_eight_steps_or_more() -> None:
+    for steps in (60, 250, 400, 2_000, 20_000, 1_000_000):
+        planned = schedule(steps)
+        kept = state_schedule(planned, steps)
+        assert kept <= planned
+        assert 8 <= len(kept) <= 24, steps
+        assert steps in kept
+
+
+def test_added_steps_are_bounded_where_they_are_read(trained: store.Run) -> None:
+    path = trained.path / stretches.NAME
+    for ends in (
+        [7],
+        [6, 6],
+        [6, 5],
+        [8, 9],
+        [6, -1],
+        [6, 10**7],
+        [6, 7.5],
+        "67",
+        [6, True],
+        list(range(600)),
+        {"a": 1},
+    ):
+        path.write_text(json.dumps({"ends": ends}))
+        assert (trained.added, trained.target_steps) == ((), 6), ends
+        assert stretches.NAME in trained.damage()
+    path.write_text('{"ends": [6, 9]}')
+    assert (trained.added, trained.target_steps, trained.damage()) == ((6, 9), 9, [])
+    with pytest.raises(RunError):
+        branches.train_on(trained, 10**7)
+
+
+def test_an_archive_keeps_parent_and_added_steps(trained: store.Run) -> None:
+    branch = branches.branch(trained, 3, config(8))
+    assert train_here(branch) == "finished"
+    assert branches.train_on(branch, 12)
+    assert train_here(branch) == "finished"
+    path = archive.export(branch)
+    copy = archive.import_(path)
+    path.unlink()
+    assert copy.parent == branch.parent == (trained.id, 3, True)
+    assert (copy.added, copy.status().step, copy.goes_on()) == ((8, 12), 12, False)
+    assert store.delete(trained.id)
+    assert copy.parent is not None  # a parent that is gone is no error
+    assert copy in store.list_runs()
+    for parent in ({"run": "../x", "step": 3}, {"run": trained.id, "step": -1}, "x", 7):
+        facts = json.loads((branch.path / "run.json").read_text()) | {"parent": parent}
+        made = archive.import_(hostile(branch, **{"run.json": json.dumps(facts).encode()}))
+        assert made.parent is None

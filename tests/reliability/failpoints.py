@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import torch
 
 from core.checkpoint import load_weights
-from playground.runs import archive, checkpoints, probe, store, training, trash
+from playground.runs import archive, branches, checkpoints, probe, store, training, trash
 from playground.runs.store import Run, RunError, Status
 from tests.playground.pretended import Pretended
 from tests.playground.small import config, same_bits, steps_shown, train_here, weights_after, weights_on_disk
@@ -196,6 +196,39 @@ def create() -> Case:
         assert not (isinstance(result, OSError) and new)
 
     return Case(lambda: store.create(config(STEPS), "ann"), judge)
+
+
+@operation
+def branch() -> Case:
+    """A branch is there whole or not at all, and goes on as its parent did."""
+    parent = a_run(3)
+    before = {run.id for run in own()}
+
+    def judge(result: Any, point: Point) -> None:
+        new = [run for run in own() if run.id not in before]
+        assert len(new) <= 1
+        assert not (isinstance(result, Exception) and new)
+        for run in new:
+            assert run.parent is not None
+            assert run.parent[:2] == (parent.id, 3)
+            assert train_here(run) == "finished"
+            assert not run.parent.exact or same_bits(weights_on_disk(run), EXPECTED)
+
+    return Case(lambda: branches.branch(parent, 3, parent.config, "ann"), judge)
+
+
+@operation
+def more_steps() -> Case:
+    run = a_run(3)
+
+    def judge(result: Any, point: Point) -> None:
+        assert run.added in ((), (STEPS, STEPS + 2))
+        assert result is not True or run.added
+        branches.train_on(run, STEPS + 2)
+        assert train_here(run) == "finished"
+        assert steps_shown(run) == list(range(1, STEPS + 3))
+
+    return Case(lambda: branches.train_on(run, STEPS + 2), judge)
 
 
 @operation

@@ -53,13 +53,15 @@ VALUES: dict[str, str] = {
     "a deep list": "[" * 20_000 + "]" * 20_000,
     "an object": '{"step": {"a": 1}, "__class__": "x"}',
 }
-FILES = ("run.json", "status.json", "label.json", "probe.json", "metrics.jsonl")
+FILES = ("run.json", "status.json", "label.json", "probe.json", "added.json", "metrics.jsonl")
 MARK = "\0hostile\0"
 
 
 def fields(run: Run) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """(file, keys down to a field) of every field that this run has; of a list its first entry, of the log its fifth line."""
     for name in FILES:
+        if name == "added.json" and not (run.path / name).exists():  # most runs have none
+            continue
         yield from ((name, keys) for keys in _paths(_data(run, name), ()) if keys)
 
 

@@ -32,7 +32,7 @@ from playground import __main__ as cli
 from playground import api, draft, exports, hosts, pick, runs_list
 from playground.i18n import _
 from playground.lessons import frame
-from playground.runs import archive, bounds, log, retention, store
+from playground.runs import archive, bounds, branches, log, retention, store
 from playground.runs.probe import CELLS
 from playground.runs.store import Run, RunError, Status
 from tests.playground.pretended import Pretended
@@ -64,6 +64,19 @@ def good() -> Run:
     return run
 
 
+@pytest.fixture
+def grown(good: Run) -> Run:
+    """It has every field that a run may have: as a branch that was given more steps."""
+    facts = json.loads((good.path / "run.json").read_text())
+    facts["parent"] = store.Parent(store.new_id(), 3, True)._asdict()
+    (good.path / "run.json").write_text(json.dumps(facts))
+    status = good.written_status()
+    good.set_status(Status("finished", 9))
+    assert branches.train_on(good, 12)
+    good.set_status(status)
+    return good
+
+
 def live(run: Run) -> Any:
     scope = {"type": "http", "path_params": {"id": run.id}, "query_string": b"", "headers": []}
     response = asyncio.run(api.live(Request(scope)))
@@ -90,6 +103,9 @@ def shown(run: Run) -> None:
     found = store.find(run.id)
     with suppress(RunError):
         run.owner.encode()
+        assert run.parent is None or store.RUN_ID.fullmatch(run.parent.run)
+        assert 0 < run.target_steps <= 1_000_000
+        assert all(step in run.saved_steps() for step in run.exact_steps())
         assert run.created.astimezone().year
         pick.title(run).encode()
         runs_list.table([runs_list.row(run)])
@@ -108,13 +124,13 @@ ALWAYS = {
 }  # fmt: skip
 
 
-def test_every_field_of_every_file_with_forty_values_one_by_one(good: Run, show: Any) -> None:
+def test_every_field_of_every_file_with_forty_values_one_by_one(grown: Run, show: Any) -> None:
     assert len(hostile.VALUES) == 40
     before = sorted(run.id for run in store.list_runs())
     unsaid, slowest, start = [], 0.0, time.monotonic()
-    cases = list(hostile.cases(good))[::EACH]
+    cases = list(hostile.cases(grown))[::EACH]
     for name, keys, what in cases:
-        run = hostile.bad_run(good, name, hostile.text(good, name, keys, hostile.VALUES[what]))
+        run = hostile.bad_run(grown, name, hostile.text(grown, name, keys, hostile.VALUES[what]))
         begun = time.monotonic()
         if name == "run.json" and store.find(run.id) is None:  # the other files are the good ones
             assert str(store.unreadable()[run.id])
@@ -331,16 +347,16 @@ def odd_files(good: Run) -> dict[str, Run]:
 
 
 @pytest.fixture
-def crowd(good: Run) -> dict[str, Run]:
+def crowd(grown: Run) -> dict[str, Run]:
     """A bad run for each file and value, another field each time, and those whose files are none."""
-    found = odd_files(good)
+    found = odd_files(grown)
     for name in hostile.FILES:
-        cases = [case for case in hostile.cases(good) if case[0] == name]
+        cases = [case for case in hostile.cases(grown) if case[0] == name]
         for i, what in enumerate(hostile.VALUES):
             fits = [keys for _name, keys, value in cases if value == what]
             keys = fits[i % len(fits)]
             found[f"{what} as {keys} of {name}"] = hostile.bad_run(
-                good, name, hostile.text(good, name, keys, hostile.VALUES[what])
+                grown, name, hostile.text(grown, name, keys, hostile.VALUES[what])
             )
     return found
 
@@ -356,15 +372,15 @@ def page(name: str, **query: str) -> AppTest:
     return at
 
 
-def test_readers_of_what_is_no_file_wait_for_nobody(good: Run) -> None:
-    for what, run in odd_files(good).items():
+def test_readers_of_what_is_no_file_wait_for_nobody(grown: Run) -> None:
+    for what, run in odd_files(grown).items():
         start = time.monotonic()
         shown(run)
         assert "secret" not in run.label().name, what
         if "weights/" in what or what == "weights elsewhere":
-            assert run.saved_steps() != good.saved_steps(), what
+            assert run.saved_steps() != grown.saved_steps(), what
         elif run.saved_steps():
-            load_weights(run.weights_path(9), good.config.model)
+            load_weights(run.weights_path(9), grown.config.model)
         if not any(word in what for word in ("safetensors", "lock", "weights")):
             assert named(run) or (what.startswith("a folder") and "label" in what), what
         assert not run.alive(), what
@@ -372,9 +388,9 @@ def test_readers_of_what_is_no_file_wait_for_nobody(good: Run) -> None:
             assert b"secret" not in b"".join(map(zipped.read, zipped.namelist()))
         assert time.monotonic() - start < 2.0, what
     with pytest.raises(CheckpointError):
-        load_weights(Path("/dev/zero"), good.config.model)
+        load_weights(Path("/dev/zero"), grown.config.model)
     with pytest.raises(OSError, match=r"."):
-        open_plain(good.path)
+        open_plain(grown.path)
 
 
 def test_other_runs_answer_as_before_with_all_of_them_at_once(
@@ -417,17 +433,17 @@ def test_other_runs_answer_as_before_with_all_of_them_at_once(
         assert cli.main(["delete", run.id, "--yes"]) == 0, run
 
 
-def test_imported_they_are_refused_or_harmless(good: Run, runs: Path, show: Any) -> None:
-    whole = archive.export(good)
+def test_imported_they_are_refused_or_harmless(grown: Run, runs: Path, show: Any) -> None:
+    whole = archive.export(grown)
     with zipfile.ZipFile(whole) as zipped:
         members = {name.partition("/")[2]: zipped.read(name) for name in zipped.namelist()}
     whole.unlink()
     refused = taken = 0
-    cases = list(hostile.cases(good))[::EACH]
+    cases = list(hostile.cases(grown))[::EACH]
     for name, keys, what in cases:
         if what != list(hostile.VALUES)[hash_of(name, keys) % 40] and what not in ALWAYS:
             continue
-        text = hostile.text(good, name, keys, hostile.VALUES[what])
+        text = hostile.text(grown, name, keys, hostile.VALUES[what])
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as zipped:
             for member, data in members.items():
@@ -443,7 +459,7 @@ def test_imported_they_are_refused_or_harmless(good: Run, runs: Path, show: Any)
             shutil.rmtree(run.path)
             taken += 1
     show(f"{refused} of {refused + taken} archives with a bad field refused by a sentence, the rest harmless")
-    assert [path.name for path in runs.iterdir()] == [good.id]
+    assert [path.name for path in runs.iterdir()] == [grown.id]
 
 
 def hash_of(name: str, keys: tuple[Any, ...]) -> int:

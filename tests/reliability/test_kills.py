@@ -123,7 +123,7 @@ def test_end_of_stdin_means_save_and_leave(alone: Alone) -> None:
     step = run.status().step
     assert (alone.process.returncode, run.status().state) == (0, "interrupted")
     assert steps_shown(run) == list(range(1, step + 1))
-    assert run.resumable_steps() == [step]
+    assert run.resumable_steps()[:1] == [step]
 
 
 def test_sigterm_saves_and_ctrl_c_is_left_to_the_server(alone: Alone) -> None:
@@ -136,7 +136,7 @@ def test_sigterm_saves_and_ctrl_c_is_left_to_the_server(alone: Alone) -> None:
     alone.process.send_signal(signal.SIGTERM)
     until(lambda: alone.process.poll() is not None, 2)
     assert (alone.process.returncode, run.status().state) == (0, "interrupted")
-    assert run.resumable_steps() == [run.status().step] == [steps_shown(run)[-1]]
+    assert run.resumable_steps()[:1] == [run.status().step] == [steps_shown(run)[-1]]
 
 
 def test_leaving_does_not_wait_for_the_import_of_torch(alone: Alone) -> None:
@@ -235,7 +235,7 @@ def test_a_run_from_the_command_line_lives_by_itself(crew: Launcher) -> None:
             process.kill()
             process.wait()
     assert by_hand.status().state == "interrupted"
-    assert by_hand.resumable_steps() == [by_hand.status().step] == [steps_shown(by_hand)[-1]]
+    assert by_hand.resumable_steps()[:1] == [by_hand.status().step] == [steps_shown(by_hand)[-1]]
 
 
 def test_closing_the_launcher_saves_everything() -> None:
@@ -248,7 +248,7 @@ def test_closing_the_launcher_saves_everything() -> None:
     print(f"\nclosed after {took:.3f} s")
     assert not any(exists(pid) for pid in pids)
     assert run.status().state == "interrupted"
-    assert run.resumable_steps() == [run.status().step]
+    assert run.resumable_steps()[:1] == [run.status().step]
     assert not crew.submit(run.id, "ann")
 
 

@@ -272,10 +272,10 @@ def test_a_branch_without_changes_is_its_parent(often: None) -> None:
         assert exact[0] == 0
         for step in exact[:-1]:
             branch = branches.branch(parent, step, parent.config, "ann")
-            if step <= 5:  # set later than the branch began: not the branch's, so it is asked for again
-                play(branch, Life({5: 0.02}, "kill", 8))
             assert branch.parent == (parent.id, step, True)
             assert (branch.owner, branch.status().step) == ("ann", step)
+            if step <= 5:  # set later than the branch began: not the branch's, so it is asked for again
+                play(branch, Life({5: 0.02}, "kill", 8))
             play(branch, Life({}, "kill", max(9, min(step + 9, 79))))
             play(branch, Life())
             assert branch.status().state == "finished", branch.status()

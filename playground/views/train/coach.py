@@ -26,7 +26,7 @@ ACTIVE, STUCK_FROM = ("running", "paused"), 0.4  # of its steps a run must have 
 
 @dataclass(frozen=True)
 class Action:
-    """What one click does. draft: these settings into the form; train_on: so many steps more; resume; branch: a new run from
+    """What one click does. draft: these settings into the form; train_on: so many steps in all; resume; branch: a new run from
     the last saved step up to `step` with the rate `lr`; look: the Attention page at that step.
     """
 
@@ -153,7 +153,7 @@ def after_solved(facts: Facts) -> tuple[Action, ...]:
 
 
 def more_steps(facts: Facts) -> tuple[Action, ...]:
-    return (Action("train_on", N_("Train on: {more} more steps"), step=facts.config.train.steps),)
+    return (Action("train_on", N_("Train on: {more} more steps"), step=facts.steps + facts.config.train.steps),)
 
 
 MASKS = "lab_masks"

@@ -22,17 +22,15 @@ LOOKS_EVERY = "8s"  # at a run that trains: it may have stopped learning
 def facts(run: Run, status: Status) -> Facts:
     """Of a run as it is now; worked out once for each state of its log."""
     log = run.log()
-    return _facts(
-        run.id, (log.rewinds, log.last().get("step"), len(log.events), run.target_steps), status.state, status.step, run
-    )
+    known = (log.rewinds, log.last().get("step"), len(log.events), run.target_steps, log.examined.get("step"))
+    return _facts(run.id, known, status.state, status.step, run)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _facts(run_id: str, log: object, status: str, step: int, _run: Run) -> Facts:
     found, rates = _run.log(), changes.rates(_run.path / "metrics.jsonl")
-    return facts_of(
-        _run.config, status, step, found.records(), found.events, rates, _run.saved_steps(), _run.target_steps
-    )
+    saved, steps = _run.saved_steps(), _run.target_steps
+    return facts_of(_run.config, status, step, found.records(), found.events, rates, saved, steps, found.examined)
 
 
 def coach(run: Run, status: Status, watching: bool = False) -> bool:
@@ -60,11 +58,11 @@ def offer(run: Run, rule: Rule, i: int, action: Action, now: Facts, watching: bo
         st.page_link(ROOT / "pages" / "attention.py", label=label, query_params=query)
         return
     key = f"coach.{rule.name}.{i}#{run.id}"
-    if st.button(label, key=key, on_click=act, args=(run.id, rule.name, i)) and watching:
+    if st.button(label, key=key, on_click=act, args=(run.id, rule.name, i, action.step)) and watching:
         st.rerun()
 
 
-def act(run_id: str, rule_name: str, i: int) -> None:
+def act(run_id: str, rule_name: str, i: int, step: int) -> None:
     """Do what a button offered, if the coach still says the same of the run in view."""
     from playground.toolbar import crowded, telling  # which draws the coach
 
@@ -76,6 +74,8 @@ def act(run_id: str, rule_name: str, i: int) -> None:
     if rule is None or rule.name != rule_name:
         return
     action = rule.actions(now)[i]
+    if action.step != step:
+        return
     if action.do == "draft":
         draft: drafts.Draft = st.session_state["draft"]
         data = copy.deepcopy(draft.base)
@@ -94,5 +94,5 @@ def act(run_id: str, rule_name: str, i: int) -> None:
             state.set_run(new.id)
             return
         if action.do == "train_on":
-            branches.train_on(run, run.target_steps + action.step)
+            branches.train_on(run, action.step)
         launcher().resume(run.id, state.owner())

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -60,6 +60,7 @@ def facts_of(
     rates: Changes = (),
     saved: Sequence[int] = (),
     steps: int | None = None,
+    examined: Mapping[str, Any] | None = None,
 ) -> Facts:
     """Records are those of the log, one a step (or each so manieth), in order."""
     found: dict[str, Any] = {}
@@ -86,8 +87,8 @@ def facts_of(
         at = event.get("step")
         if event["event"] == "diverged" and type(at) is int and state == "failed":
             found["diverged_at"] = at
-        if event["event"] == "examined" and at == step:
-            found |= {name: _share(event.get(name)) for name in ("trained", "short", "long", "padded")}
+    if examined and examined.get("step") == step:
+        found |= {name: _share(examined.get(name)) for name in ("trained", "short", "long", "padded")}
     return Facts(
         config,
         state,
