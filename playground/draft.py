@@ -18,6 +18,7 @@ from playground import address, state
 from playground.i18n import _
 from playground.pairs import PairsError
 from playground.presets import PRESETS, Settings
+from playground.runs import branches, store, stretches
 from playground.runs.store import Run
 from playground.settings import words
 
@@ -28,6 +29,7 @@ URL_NAMES = {
     for name in RunConfig.model_fields[part].annotation.model_fields  # type: ignore[union-attr]
     if (part, name) not in (("model", "max_len"), ("task", "pairs"))
 }
+BRANCH = "branch"  # in the URL: the saved step that the next run grows from
 CHANGES_SHOWN = 4
 NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,12})?(e-?[0-9]{1,3})?")
 
@@ -48,6 +50,7 @@ class Draft:
     task_set: dict[str, Any] = field(default_factory=dict)  # what the choice of the task set
     task_kept: tuple[str, ...] = ()  # what it left as the person had made it
     valid: RunConfig | None = None  # the last configuration that could be trained
+    branch: int | None = None  # the saved step of the run in view whose weights the next run begins with
 
     @property
     def changes(self) -> list[tuple[str, Any, Any]]:
@@ -110,26 +113,53 @@ def check(data: Settings) -> tuple[RunConfig | None, dict[str, str]]:
         return None, {p.loc: _(p.template).format(**p.values) for p in error.problems}
 
 
+def check_draft(draft: Draft) -> tuple[RunConfig | None, dict[str, str]]:
+    """As `check`; and of a branch, what the weights it begins with do not allow."""
+    config, problems = check(draft.data)
+    parent = store.find(draft.run_id) if draft.branch is not None else None
+    if config is None or parent is None:
+        return config, problems
+    if fixed := branches.branch_problems(parent.config, config):
+        return None, {loc: _(branches.KEEPS) for loc in fixed}
+    if draft.branch is not None and config.train.steps <= draft.branch:
+        return None, {"train.steps": _(branches.TOO_SHORT).format(step=draft.branch)}
+    return config, {}
+
+
 def follow(run: Run) -> Draft:
     """The draft of this session, brought in line with the run in view and with what stands in the URL."""
     draft: Draft | None = st.session_state.get("draft")
-    asked = {name: st.query_params[name] for name in URL_NAMES if name in st.query_params}
+    asked = {name: st.query_params[name] for name in (*URL_NAMES, BRANCH) if name in st.query_params}
     if draft is None or draft.run_id != run.id:
         base = settings(run.config)
         if run.is_sample:  # where somebody else computed it says nothing about this computer
             base["train"]["device"] = RunConfig().train.device
         draft = Draft(run.id, base, base, draft.version if draft else 0, {})
-        draft.load(apply(base, asked))
         st.session_state["draft"] = draft
+        take(draft, run, asked)
     elif asked != draft.written and (asked or not state.page_changed()):  # a link, or the back button
-        draft.load(apply(draft.base, asked))
+        take(draft, run, asked)
     return draft
+
+
+def take(draft: Draft, run: Run, asked: dict[str, str]) -> None:
+    """What stands in the URL becomes the draft. A branch from its end gets as many steps again as the run has."""
+    text, settings_asked = asked.get(BRANCH, ""), {name: text for name, text in asked.items() if name != BRANCH}
+    saved = run.saved_steps()
+    draft.branch = int(text) if text.isascii() and text.isdigit() and len(text) < 10 and int(text) in saved else None
+    if text and draft.branch is None:
+        state.notice_bad_url(BRANCH)
+    draft.load(apply(draft.base, settings_asked))
+    steps = draft.data["train"]["steps"]
+    if draft.branch is not None and "steps" not in asked and isinstance(steps, int) and steps <= draft.branch:
+        draft.data["train"]["steps"] = min(stretches.MOST_STEPS, draft.branch + draft.base["train"]["steps"])
 
 
 def start(config: RunConfig) -> None:
     """Put a configuration into the form as a draft, for the Train page to show next."""
     run = state.current_run()
     draft = follow(run)
+    draft.branch = None
     draft.load(settings(config))
     draft.written = {}
 
@@ -139,8 +169,10 @@ def write_url(draft: Draft) -> None:
     values = {name: draft.data[part][key] for name, (part, key) in URL_NAMES.items()}
     base = {name: draft.base[part][key] for name, (part, key) in URL_NAMES.items()}
     wanted = {name: url_text(value) for name, value in values.items() if value != base[name]}
+    if draft.branch is not None:
+        wanted[BRANCH] = str(draft.branch)
     draft.written = wanted
-    address.put({name: wanted.get(name) for name in URL_NAMES})
+    address.put({name: wanted.get(name) for name in (*URL_NAMES, BRANCH)})
 
 
 def url_text(value: object) -> str:

@@ -11,10 +11,11 @@ from core.messages import ConfigError
 from core.tasks import TASKS
 from core.train import pick_device
 from playground import estimate
-from playground.draft import Draft, check, matching_preset, prepared, preset_settings
+from playground.draft import Draft, check_draft, matching_preset, prepared, preset_settings
 from playground.i18n import N_, _
 from playground.pairs import MAX_TEXT, PairsError, parse
 from playground.presets import PRESETS
+from playground.runs import branches
 from playground.settings import scales, usual, words
 from playground.settings.scales import field_of, heads_for
 from playground.settings.words import IN_FORM, SLIDERS
@@ -27,7 +28,7 @@ LENGTHS = usual.LENGTHS  # two settings, one slider with two ends
 def form(draft: Draft) -> RunConfig | None:
     """Draw all controls of a draft, put what was changed into it; the configuration, or None if something is wrong."""
     gather(draft)
-    config, problems = check(draft.data)
+    config, problems = check_draft(draft)
     notes = usual.without_effect(config) if config else {}
     preset_control(draft)
     task = draft.data["task"]["name"]
@@ -103,7 +104,7 @@ def asked_for(draft: Draft) -> RunConfig | None:
     script had found is the number before.
     """
     gather(draft)
-    config = check(draft.data)[0]
+    config = check_draft(draft)[0]
     return config if config and not too_large(config) else None
 
 
@@ -111,7 +112,7 @@ def why_not(draft: Draft) -> str:
     """Why these settings cannot be trained, in one sentence; empty if they can."""
     if draft.refused is not None:
         return draft.refused.sentence
-    config, problems = check(draft.data)
+    config, problems = check_draft(draft)
     if config is not None:
         return too_large(config)
     loc, sentence = next(iter(problems.items()))
@@ -179,6 +180,8 @@ def control(place: Any, draft: Draft, name: str, problems: dict[str, str]) -> No
     info, value = field_of(name), draft.data[part][key]
     label, help_text = words.label(name), _(info.description or "")
     common: dict[str, Any] = {"key": key_of(draft, name), "help": help_text}
+    if fixed(draft, name):
+        common |= {"disabled": True, "help": _(branches.KEEPS)}
     kind = info.annotation
     if get_origin(kind) in (Union, types.UnionType):
         kind = next(k for k in get_args(kind) if k is not type(None))
@@ -196,6 +199,11 @@ def control(place: Any, draft: Draft, name: str, problems: dict[str, str]) -> No
         place.markdown(f":red[{plain(problems[name])}]")
     elif name == "train.device" and value != "auto" and pick_device(value).type != value:
         place.caption(_("Not found here: the CPU will be used."))
+
+
+def fixed(draft: Draft, name: str) -> bool:
+    """Is the setting that of the parent, because a branch begins with its weights?"""
+    return draft.branch is not None and name in branches.FIXED
 
 
 def slider(place: Any, draft: Draft, name: str, common: dict[str, Any]) -> None:
@@ -259,7 +267,13 @@ def exact_values(draft: Draft) -> None:
         columns = st.columns(3)
         for i, name in enumerate(name for name in SLIDERS if name not in unused):
             label = _("{setting}, exact").format(setting=words.label(name))
-            number_box(columns[i % 3], name, draft.get(name), label, {"key": exact_key(draft, name)})
+            number_box(
+                columns[i % 3],
+                name,
+                draft.get(name),
+                label,
+                {"key": exact_key(draft, name), "disabled": fixed(draft, name)},
+            )
 
 
 def number_box(place: Any, name: str, value: Any, label: str, common: dict[str, Any]) -> None:
@@ -287,6 +301,7 @@ def preset_control(draft: Draft) -> None:
         format_func=lambda index: _(PRESETS[index].name),
         key=preset_key(draft),
         placeholder=_("Your own settings"),
+        disabled=draft.branch is not None,
         help="\n".join(f"- **{_(p.name)}** {_(p.sentence)}" for p in PRESETS),
     )
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import streamlit as st
 
 from core.config import RunConfig
-from playground import state
-from playground.draft import Draft, changes_text
+from playground import address, state
+from playground.draft import BRANCH, Draft, changes_text
 from playground.forms import asked_for, gather, why_not
 from playground.i18n import _
 from playground.pick import title
@@ -24,6 +24,7 @@ from playground.runs.launcher import launcher
 from playground.runs.store import ACTIVE, Run, Status
 from playground.settings import words
 from playground.text import plain
+from playground.views.train import branch
 from playground.views.train.coach_view import LOOKS_EVERY, coach
 from playground.views.train.intro import at_work
 
@@ -33,7 +34,10 @@ FACTORS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # offered learning rates, times the 
 def toolbar(run: Run, draft: Draft, off: str) -> None:
     """off: why what the form holds cannot be trained, empty if it can."""
     status = run.status()
-    now, changed, own = status.state, bool(draft.changes), not run.is_sample
+    now, own = status.state, not run.is_sample
+    changed = (
+        bool(draft.changes) or draft.branch is not None
+    )  # what Train would make is another run than the one in view
     active = own and now in ACTIVE
     with st.container(key="toolbar", horizontal=True, vertical_alignment="center", gap="xsmall"):
         if active and now != "paused":
@@ -151,6 +155,14 @@ def _start(run_id: str, paused_at: int | None = None) -> None:
             reason=why_not(st.session_state["draft"])
         )
         return
+    draft: Draft = st.session_state["draft"]
+    if draft.branch is not None:
+        with telling():
+            if (run := branch.grow(draft, config)) is not None:
+                launcher().submit(run.id, state.owner(), None if paused_at is None else draft.branch + paused_at)
+                state.set_run(run.id)
+                address.put({BRANCH: None})  # the next Train is a run of its own
+        return
     _create(config, paused_at)
 
 
@@ -222,7 +234,7 @@ def _step_target(run: Run, status: Status) -> int:
 def _step(run_id: str, target: int) -> None:
     draft: Draft = st.session_state["draft"]
     gather(draft)
-    if draft.changes:  # typed in the same moment: what Step is then, see `toolbar`
+    if draft.changes or draft.branch is not None:  # typed in the same moment: what Step is then, see `toolbar`
         _start(run_id, 1)
         return
     if crowded(run_id):
@@ -310,6 +322,8 @@ def message(run: Run, status: Status, draft: Draft, active: bool, off: str) -> N
         sentence = _("Part of the address was not usable and is ignored: {names}.")
         why = dict.fromkeys(filter(None, ignored.values()))  # each once
         st.markdown(f":orange[⚠ {plain(' '.join((sentence.format(names=', '.join(ignored)), *why)))}]")
+    elif draft.branch is not None:
+        branch.row(draft, off)
     elif draft.changes:
         st.markdown(f":orange[✎ {plain(changed_text(draft, active, off))}]")
         st.button(

@@ -5,6 +5,7 @@ from typing import Any
 from core.config import RunConfig
 from playground.draft import URL_NAMES, Draft, check, prepared, settings
 from playground.i18n import N_, _
+from playground.runs import branches
 from playground.settings import scales, words
 from playground.settings.recipes import settings_for
 
@@ -29,6 +30,8 @@ def choose_task(draft: Draft, task: str) -> None:
     fixed = prepared(draft.data)["model"]["n_symbols"] if old in OWN_SYMBOLS else None
     draft.data["task"]["name"], draft.task_set, kept = task, {}, []
     for name in NAMES:
+        if draft.branch is not None and name in branches.FIXED:
+            continue
         now = draft.get(name)
         if now == new[name] or (name == "model.n_symbols" and task in OWN_SYMBOLS):
             continue

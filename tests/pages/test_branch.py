@@ -1,0 +1,84 @@
+"""Branch from a saved step: what the Train page shows, forbids and starts."""
+
+import pytest
+
+from core.checkpoint import packed, write_atomic
+from core.model import Transformer
+from core.read import build, fit
+from core.train import Trainer
+from playground.runs import store
+from playground.runs.store import Run, Status
+from tests.pages.conftest import Notes
+from tests.pages.test_train import Open, draft, said, turn, widget
+
+
+@pytest.fixture
+def parent() -> Run:
+    """A finished run of 100 steps with weights at 0, 40 and 100, and a kept training state at 100."""
+    from core.checkpoint import save_state
+
+    run = store.create(build(fit({"train": {"steps": 100, "eval_every": 50}})))
+    trainer = Trainer(run.config)
+    for step in (0, 40, 100):
+        write_atomic(run.weights_path(step), packed(Transformer(run.config.model).state_dict(), {"step": str(step)}))
+    trainer.step = 100
+    save_state(run.state_path(100), trainer.state())
+    run.set_status(Status("finished", 100))
+    return run
+
+
+def test_a_branch_is_offered_greyed_and_started(app: Open, notes: Notes, parent: Run) -> None:
+    at = app(run=parent.id, branch="40")
+    assert "Train makes a branch of Reverse · 100 steps" in said(at)
+    assert " from step 40." in said(at)
+    assert "the branch warms up anew over 20 steps" in said(at)
+    for name in ("model.d_model", "model.n_heads", "model.n_layers", "model.positions", "model.norm"):
+        assert widget(at, name).disabled, name
+        assert "keeps the weights of its parent" in widget(at, name).help
+    for name in ("train.lr", "train.steps", "model.dropout", "model.causal_mask"):
+        assert not widget(at, name).disabled, name
+    turn(at, "train.lr", 0.004)
+    at.run()
+    at.button(key=f"train#{parent.id}").click().run()
+    (_submit, new, paused) = notes.calls[0]
+    run = store.find(new)
+    assert run is not None
+    assert run.parent is not None
+    assert (run.parent.run, run.parent.step, run.parent.exact, paused) == (parent.id, 40, False, None)
+    assert run.config.train.lr == 0.004
+    assert draft(at).branch is None  # the next Train is a run of its own
+    assert "branch" not in at.query_params
+
+
+def test_one_step_of_a_branch_is_the_step_after(app: Open, notes: Notes, parent: Run) -> None:
+    at = app(run=parent.id, branch="40")
+    at.button(key=f"step#{parent.id}").click().run()
+    assert notes.calls[0][2] == 41
+
+
+def test_from_the_end_it_gets_as_many_steps_again(app: Open, parent: Run) -> None:
+    at = app(run=parent.id, branch="100")
+    assert draft(at).data["train"]["steps"] == 200
+
+
+def test_what_the_weights_forbid_is_said_at_its_field(app: Open, notes: Notes, parent: Run) -> None:
+    at = app(run=parent.id, branch="40", n_layers="2")
+    assert at.button(key=f"train#{parent.id}").disabled
+    assert "keeps the weights of its parent" in said(at)
+    few = app(run=parent.id, branch="40", steps="30")
+    assert "needs more steps than that" in said(few)
+
+
+def test_no_branch_after_all(app: Open, parent: Run) -> None:
+    at = app(run=parent.id, branch="40")
+    at.button(key="branch.none").click().run()
+    assert draft(at).branch is None
+    assert "branch" not in at.query_params
+    assert not widget(at, "model.d_model").disabled
+
+
+@pytest.mark.parametrize("step", ["41", "-1", "x", "9" * 30])
+def test_a_step_that_is_not_saved_is_no_branch(app: Open, parent: Run, step: str) -> None:
+    at = app(run=parent.id, branch=step)
+    assert draft(at).branch is None
+    assert "branch" in said(at)  # the notice names what was ignored
