@@ -9,6 +9,7 @@ from playground.forms import form, why_not
 from playground.toolbar import toolbar
 from playground.views.train.draft_map import next_run
 from playground.views.train.intro import intro
+from playground.views.train.leads import lead
 
 run = state.current_run()
 draft = drafts.follow(run)
@@ -18,4 +19,4 @@ off = "" if config else why_not(draft)
 intro()
 toolbar(run, draft, off)
 drafts.write_url(draft)
-board(run, draft=next_run(draft, run.config, off))
+lead(run, board(run, draft=next_run(draft, run.config, off)).open)

@@ -16,7 +16,7 @@ from playground.runs import states
 from playground.runs.store import Run
 from playground.settings import words
 
-PARTS = ("poll.js", "curves.js", "map.js", "thumbs.js", "samples.js", "strip.js")
+PARTS = ("poll.js", "curves.js", "map.js", "thumbs.js", "samples.js", "strip.js", "replay.js")
 
 
 def board(
@@ -26,7 +26,8 @@ def board(
     """Draw the board of a run. As high as the window allows, unless `height` (pixels) says otherwise.
 
     The result has `part` (the chosen part of the model, or None), and for one rerun each `state` (a new state while the run
-    lives) or `ended` (the state it ended in). `initial` is an answer of the live route, to draw without asking for it;
+    lives) or `ended` (the state it ended in) and `open` (where a click leads, see views/train/leads.py); `step` is the saved step
+    that the board looks back at, None for the newest. `initial` is an answer of the live route, to draw without asking for it;
     `draft` the next run, see views/train/draft_map.py.
     """
     return component("board", *PARTS)(
@@ -35,6 +36,8 @@ def board(
         on_part_change=_nothing,
         on_state_change=_nothing,
         on_ended_change=_nothing,
+        on_step_change=_nothing,
+        on_open_change=_nothing,
     )
 
 
@@ -230,6 +233,24 @@ def labels(unseen: int = UNSEEN) -> dict[str, Any]:
             "The dashed line is blind guessing: ln V, V being the number of tokens it knows."
         ),
         "guess_line": _("guessing, ln V"),
+        "rate_now": _("{lr} now"),
+        "rate_set": _("Set by hand after step {step}: {before} → {rate}."),
+        "replay": _("Replay the training"),
+        "replay_stop": _("Stop the replay"),
+        "replay_time": _("Seconds for the whole training"),
+        "replay_slider": _("Look back at a training step"),
+        "marks_help": _(
+            "Weights are saved at each mark; at a thick one the training state was kept, too: a branch from there is exact."
+        ),
+        "at_newest": _("newest: step {steps}"),
+        "at_step": _("step {step} of {steps}"),
+        "branch": _("Branch"),
+        "branch_help": _(
+            "A new run that begins with the weights of step {step}, with settings of training that you choose."
+        ),
+        "newest": _("Newest"),
+        "lead_attention": _("Double click or Enter: open on the Attention page"),
+        "lead_generate": _("Open on the Generate page"),
         "loss_alt": _("Loss over training steps. Step {step}: {loss}. Guessing would be {guess}."),
         "token_accuracy": _("Token accuracy"),
         "token_accuracy_help": _(
@@ -255,7 +276,7 @@ def labels(unseen: int = UNSEEN) -> dict[str, Any]:
         "samples": _("Unseen examples"),
         "samples_help": _(
             "Strings never used for training, and what the model generates for them. Solid green: right. Dashed orange: wrong. "
-            "Dotted: missing. The number counts wrong tokens. “By step” says how old they may be: while a run trains they are "
+            "Dotted: missing. Behind a cross stands the right answer or, where room is short, how many tokens are wrong. “By step” says how old they may be: while a run trains they are "
             "written anew less often than the curves grow."
         ),
         "solved": _("{n} of {of} right · by step {step}"),

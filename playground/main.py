@@ -42,7 +42,10 @@ CSS = """
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .st-key-message button { min-height: 0; padding: 0; }
 .st-key-message .st-key-coach [data-testid="stMarkdown"] p { white-space: normal; }
-.st-key-coach button { padding: 0.1rem 0.6rem; white-space: nowrap; }
+.st-key-message .st-key-coach { gap: 0.2rem 0.6rem; }
+.st-key-message .st-key-coach [data-testid="stMarkdown"] p { font-size: 0.875rem; }
+.st-key-message .st-key-coach button { min-height: 1.6rem; padding: 0 0.6rem; white-space: nowrap; }
+.st-key-message .st-key-coach a { padding: 0 0.3rem; min-height: 0; }
 </style>
 """
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from core.config import RunConfig
-from playground import address, state
+from playground import address, fields, state
 from playground.draft import BRANCH, Draft, changes_text
 from playground.forms import asked_for, gather, why_not
 from playground.i18n import _
@@ -28,6 +28,7 @@ from playground.views.train import branch
 from playground.views.train.coach_view import LOOKS_EVERY, coach
 from playground.views.train.intro import at_work
 
+PACE, PACES = "toolbar.pace", (0, 20, 5, 1)  # steps a second; 0: as fast as it can
 FACTORS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # offered learning rates, times the configured one
 
 
@@ -121,6 +122,7 @@ def toolbar(run: Run, draft: Draft, off: str) -> None:
                 disabled=bool(off),
             )
         learning_rate(run, active)
+        pace(run, active)
         name(run)
     with st.container(key="message", horizontal=True, vertical_alignment="center", gap="small"):
         message(run, status, draft, active, off)
@@ -159,6 +161,7 @@ def _start(run_id: str, paused_at: int | None = None) -> None:
     if draft.branch is not None:
         with telling():
             if (run := branch.grow(draft, config)) is not None:
+                run.set_pace(fields.kept(PACE, 0) or None)
                 launcher().submit(run.id, state.owner(), None if paused_at is None else draft.branch + paused_at)
                 state.set_run(run.id)
                 address.put({BRANCH: None})  # the next Train is a run of its own
@@ -169,6 +172,7 @@ def _start(run_id: str, paused_at: int | None = None) -> None:
 def _create(config: RunConfig, paused_at: int | None) -> None:
     with telling():
         run = store.create(config, state.owner())
+        run.set_pace(fields.kept(PACE, 0) or None)
         launcher().submit(run.id, state.owner(), paused_at)
         state.set_run(run.id)
 
@@ -291,6 +295,26 @@ def learning_rate(run: Run, active: bool) -> None:
         width=120,
         help=_("Learning rate while training: choose one or type any number."),
     )
+
+
+def pace(run: Run, active: bool) -> None:
+    """How fast to train: at once for the run in view while it trains, and for what is started next."""
+    told = (run.pace() or 0) if active else fields.kept(PACE, 0)
+    found = fields.field(PACE, told if told in PACES else 0)
+    chosen = st.selectbox(
+        _("Pace"),
+        PACES,
+        PACES.index(found.start),
+        key=found.key,
+        format_func=lambda steps: _("{n} steps/s").format(n=steps) if steps else _("full speed"),
+        label_visibility="collapsed",
+        width=128,
+        help=_("Train slowly enough to talk over it. While somebody else waits for a place it goes at full speed."),
+    )
+    fields.keep(found, chosen)
+    if active and chosen != told:
+        with telling():
+            launcher().set_pace(run.id, chosen or None)
 
 
 def name(run: Run) -> None:

@@ -13,6 +13,7 @@ class Board {
     this.curves = new Curves(this);
     this.samples = new Samples(this);
     this.strip = new Strip(this);
+    this.replay = new Replay(this);
     this.later = this.later.bind(this);
     this.observer = new ResizeObserver(this.later);
     this.observer.observe(root);
@@ -20,11 +21,13 @@ class Board {
   }
 
   update({ data, setStateValue, setTriggerValue }) {
-    if (this.data?.run !== data.run) this.part = data.part ?? null;
+    if (this.data?.run !== data.run) { this.part = data.part ?? null; this.replay.forget(); }
     const next = JSON.stringify(data.draft ?? null);
     if (this.next !== next) { this.next = next; this.map.view = data.draft?.facts ? "draft" : "run"; } // a change is looked at
     this.data = data;
     this.tellPart = (part) => setStateValue("part", part);
+    this.tellStep = (step) => setStateValue("step", step);
+    this.open = (where) => setTriggerValue("open", where); // another page: Python goes there
     this.colours = theme(this.root);
     this.table = sequential(data.look, this.colours.dark);
     roles(this.root, data.look);
@@ -39,6 +42,7 @@ class Board {
   words() {
     const { labels, sample } = this.data;
     for (const node of this.root.querySelectorAll("[data-t]")) setText(node, labels[node.dataset.t]);
+    for (const node of this.root.querySelectorAll("[data-t-label]")) setAttr(node, "aria-label", labels[node.dataset.tLabel]);
     for (const node of this.root.querySelectorAll("[data-help]")) help(node, labels[node.dataset.help], this.tip);
     setAttr(this.root, "aria-label", labels.board);
     const badge = this.root.querySelector(".badge");
@@ -70,18 +74,20 @@ class Board {
   draw() {
     if (!this.data || !this.root.isConnected) return;
     const start = performance.now(), { live } = this;
+    this.seen = this.replay.seen; // the run as it is, or as it was
     this.fit();
     this.root.classList.toggle("no-data", live.heard && !live.records.length); // not before the server has answered
     this.root.classList.toggle("no-probe", live.heard && !live.probe);
-    const { map, thumbs, curves, samples, strip } = this;
+    const { map, thumbs, curves, samples, strip, replay } = this;
     thumbs.draw(); // first: it shares the height with the map
-    for (const part of [map, curves, samples, strip]) part.draw();
+    for (const part of [map, curves, samples, strip, replay]) part.draw();
     performance.clearMeasures("board");
     performance.measure("board", { start, end: performance.now() });
   }
 
   stop() {
     this.poll.stop();
+    this.replay.stop();
     this.observer.disconnect();
     window.removeEventListener("resize", this.later);
     clearTimeout(this.telling);

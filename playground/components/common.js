@@ -35,6 +35,21 @@ function short(value) {
   return size >= 100 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
 }
 
+// A share: 0.986 -> "98.6%". 100% only where all are right, 0% only where none is.
+function percent(share) {
+  if (share === null || share === undefined || !Number.isFinite(share)) return "–";
+  const text = (100 * share).toFixed(1).replace(/\.0$/, "");
+  return `${text === "100" && share < 1 ? "99.9" : text === "0" && share > 0 ? "0.1" : text}%`;
+}
+
+// A rate as people write it: 0.00008, never 8e-05 beside 0.00024.
+function plainNumber(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  const rounded = Number(value.toPrecision(3));
+  if (rounded === 0 || Math.abs(rounded) >= 1) return String(rounded);
+  return rounded.toFixed(Math.min(20, 3 - Math.floor(Math.log10(Math.abs(rounded))))).replace(/0+$/, "");
+}
+
 function exact(value) {
   return value === null || value === undefined || !Number.isFinite(value) ? "–" : String(Number(value.toPrecision(8)));
 }

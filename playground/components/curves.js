@@ -41,7 +41,8 @@ function trace(ctx, records, key, px, py) {
 }
 
 // One chart. lines: [{records, key, colour, dash, dots}], top: upper end of y, rule: {value, label}, failed: mark the end.
-function drawChart(canvas, { lines, top, end, rule, cursor, failed, look, stepWord, small }) {
+// rates: [{step, text}] where a person set the learning rate; until: the step up to which the run is looked at; percent: of y.
+function drawChart(canvas, { lines, top, end, rule, cursor, failed, look, stepWord, small, rates, until, percent: shares }) {
   const width = canvas.clientWidth, height = canvas.clientHeight, ctx = sharp(canvas, width, height);
   if (width < 40 || height < 30) return;
   const x0 = AREA.left, x1 = width - AREA.right, y0 = AREA.top, y1 = height - AREA.bottom;
@@ -56,7 +57,7 @@ function drawChart(canvas, { lines, top, end, rule, cursor, failed, look, stepWo
   for (const v of ticks(top, Math.max(2, Math.min(5, (y1 - y0) / 26)))) {
     const y = Math.round(py(v)) + 0.5;
     ctx.beginPath(); ctx.moveTo(x0, y); ctx.lineTo(x1, y); ctx.stroke();
-    ctx.fillText(short(v), x0 - 6, y);
+    ctx.fillText(shares ? percent(v) : small ? plainNumber(v) : short(v), x0 - 6, y);
   }
   ctx.textBaseline = "alphabetic";
   const word = ctx.measureText(stepWord).width;
@@ -84,9 +85,21 @@ function drawChart(canvas, { lines, top, end, rule, cursor, failed, look, stepWo
     ctx.setLineDash(dash ?? []);
     trace(ctx, records, key, px, py);
     ctx.setLineDash([]);
+    if (records.length === 1 && Number.isFinite(records[0][key])) { ctx.beginPath(); ctx.arc(px(records[0].step), py(records[0][key]), 2.4, 0, 7); ctx.fill(); }
     if (dots && records.length < 80) for (const r of records) { ctx.beginPath(); ctx.arc(px(r.step), py(r[key]), 2.1, 0, 7); ctx.fill(); }
   }
   ctx.restore();
+  for (const mark of rates ?? []) {
+    const x = Math.round(px(mark.step)) + 0.5;
+    ctx.strokeStyle = ctx.fillStyle = look.mark; ctx.lineWidth = 1; ctx.setLineDash([2, 2]);
+    ctx.beginPath(); ctx.moveTo(x, y0); ctx.lineTo(x, y1); ctx.stroke(); ctx.setLineDash([]);
+    ctx.textAlign = x > (x0 + x1) / 2 ? "right" : "left";
+    if (!small) ctx.fillText(mark.text, x + (x > (x0 + x1) / 2 ? -4 : 4), y0 + 10);
+  }
+  if (until !== null && until !== undefined) {
+    ctx.strokeStyle = look.text; ctx.lineWidth = 1.2;
+    ctx.beginPath(); ctx.moveTo(px(until), y0); ctx.lineTo(px(until), y1); ctx.stroke();
+  }
   const last = lines[0].records[lines[0].records.length - 1];
   if (failed && last) {
     ctx.fillStyle = look.wrong; ctx.font = `bold 14px ${look.font}`; ctx.textAlign = "center";
@@ -126,7 +139,7 @@ class Curves {
 
   point(event, x, canvas) {
     const { live } = this.board, width = canvas.clientWidth - AREA.left - AREA.right;
-    this.cursor = nearest(live.records, ((x - AREA.left) / width) * lastStep(live, this.board.data.facts.steps));
+    this.cursor = nearest(live.records, ((x - AREA.left) / width) * lastStep(live, live.steps ?? this.board.data.facts.steps));
     this.explain(event);
   }
 
@@ -142,48 +155,62 @@ class Curves {
   explain(where) {
     const { labels, facts } = this.board.data, { live } = this.board, r = this.cursor;
     if (!r) return;
-    const test = nearest(live.tests, r.step), lines = [
+    const test = nearest(live.tests, r.step), set = this.rates().findLast((m) => m.step <= r.step), lines = [
       `${labels.step} ${r.step}`, `${labels.loss}: ${exact(r.loss)}`, `${labels.guess_line}: ${exact(facts.guess)}`];
-    if (test) lines.push(`${labels.token_accuracy} (${labels.step} ${test.step}): ${exact(test.token_accuracy)}`,
-      `${labels.exact_match} (${labels.step} ${test.step}): ${exact(test.exact_match)}`);
-    lines.push(`${labels.lr}: ${exact(r.lr)}`, `${labels.grad_norm}: ${exact(r.grad_norm)}`);
+    if (test) lines.push(`${labels.token_accuracy} (${labels.step} ${test.step}): ${percent(test.token_accuracy)}`,
+      `${labels.exact_match} (${labels.step} ${test.step}): ${percent(test.exact_match)}`);
+    lines.push(`${labels.lr}: ${plainNumber(r.lr)}`, `${labels.grad_norm}: ${exact(r.grad_norm)}`);
+    if (set) lines.push(fill(labels.rate_set, set));
     this.board.tip.show(where, lines.join("\n"));
     this.draw();
   }
 
+  // Where a person set the learning rate while it trained: the peak, which the schedule goes on from.
+  rates() {
+    const { live, data } = this.board;
+    let before = data.facts.lr;
+    return live.events.filter((e) => e.event === "lr" && Number.isFinite(e.lr)).map((e) => {
+      const mark = { step: e.step, before: plainNumber(before), rate: plainNumber(e.lr), text: `${plainNumber(before)} → ${plainNumber(e.lr)}` };
+      before = e.lr;
+      return mark;
+    });
+  }
+
   draw() {
-    const { live, data, colours } = this.board, { labels, facts } = data, { records, tests } = live;
+    const { seen: live, data, colours, replay } = this.board, { labels, facts } = data, { records, tests } = live;
     const last = records[records.length - 1], test = tests[tests.length - 1], roles = data.look.roles;
     setText(this.find("[data-t=empty_curves]"), LIVE.has(live.state) ? labels.empty_curves_live : labels.empty_curves);
     this.find(".charts").hidden = Boolean(this.table);
     this.find(".table").hidden = !this.table;
     setAttr(this.find(".table-switch"), "aria-pressed", Boolean(this.table));
     setText(this.find(".now.loss"), last ? short(last.loss) : "");
-    setText(this.find(".now.token"), test ? short(test.token_accuracy) : "");
-    setText(this.find(".now.exact"), test ? short(test.exact_match) : "");
-    setText(this.find(".now.rate"), last ? short(last.lr) : "");
+    setText(this.find(".now.token"), test ? percent(test.token_accuracy) : "");
+    setText(this.find(".now.exact"), test ? percent(test.exact_match) : "");
+    setText(this.find(".now.rate"), last ? fill(labels.rate_now, { lr: plainNumber(last.lr) }) : "");
     setText(this.find(".now.gradient"), last ? short(last.grad_norm) : "");
     if (this.table) { this.fillTable(); return; }
-    const highest = (key, otherwise) => records.reduce((m, r) => (r[key] > m && Number.isFinite(r[key]) ? r[key] : m), otherwise);
-    const end = lastStep(live, facts.steps), stepWord = labels.step_axis, cursor = this.cursor;
-    const look = { ...colours, wrong: roles.wrong };
-    const chart = (i, lines, top, more) => drawChart(this.canvases[i], { lines, top, end, cursor, look, stepWord, ...more });
+    const all = this.board.live.records; // the scales stay while one looks back
+    const highest = (key, otherwise) => all.reduce((m, r) => (r[key] > m && Number.isFinite(r[key]) ? r[key] : m), otherwise);
+    const end = lastStep(this.board.live, live.steps ?? facts.steps), stepWord = labels.step_axis, cursor = this.cursor;
+    const look = { ...colours, wrong: roles.wrong, mark: roles.key }, until = replay.at;
+    const rates = this.rates().filter((m) => until === null || m.step <= until);
+    const chart = (i, lines, top, more) => drawChart(this.canvases[i], { lines, top, end, cursor, look, stepWord, until, ...more });
     const top = Math.min(Math.max(facts.guess * 1.12, highest("loss", 0) * 1.04), facts.guess * 3);
     chart(0, [{ records, key: "loss", colour: colours.primary }], top,
-      { rule: { value: facts.guess, label: `${labels.guess_line} ${short(facts.guess)}` }, failed: live.state === "failed" });
+      { rule: { value: facts.guess, label: `${labels.guess_line} ${short(facts.guess)}` }, failed: live.state === "failed", rates });
     chart(1, [{ records: tests, key: "token_accuracy", colour: colours.soft, dash: [6, 3], dots: true },
-      { records: tests, key: "exact_match", colour: roles.right, dots: true }], 1.04, {});
-    chart(2, [{ records, key: "lr", colour: colours.soft }], (highest("lr", 0) || facts.lr) * 1.15, { small: true });
+      { records: tests, key: "exact_match", colour: roles.right, dots: true }], 1.04, { percent: true });
+    chart(2, [{ records, key: "lr", colour: colours.soft }], (highest("lr", 0) || facts.lr) * 1.15, { small: true, rates });
     chart(3, [{ records, key: "grad_norm", colour: colours.soft }], (highest("grad_norm", 0) || 1) * 1.1, { small: true });
     const say = (i, text) => setAttr(this.canvases[i], "aria-label", text);
-    const values = { step: last?.step ?? 0, loss: short(last?.loss), guess: short(facts.guess), token: short(test?.token_accuracy),
-      exact: short(test?.exact_match), lr: short(last?.lr), grad: short(last?.grad_norm) };
+    const values = { step: last?.step ?? 0, loss: short(last?.loss), guess: short(facts.guess), token: percent(test?.token_accuracy),
+      exact: percent(test?.exact_match), lr: plainNumber(last?.lr), grad: short(last?.grad_norm) };
     say(0, fill(labels.loss_alt, values)); say(1, fill(labels.accuracy_alt, values));
-    say(2, fill(labels.lr_alt, values)); say(3, fill(labels.grad_alt, values));
+    say(2, [fill(labels.lr_alt, values), ...rates.map((m) => fill(labels.rate_set, m))].join(" ")); say(3, fill(labels.grad_alt, values));
   }
 
   fillTable() {
-    const { live, data } = this.board, rows = live.records.slice(-200).reverse(), sign = `${live.records.length}/${rows[0]?.step}`;
+    const { seen: live, data } = this.board, rows = live.records.slice(-200).reverse(), sign = `${live.records.length}/${rows[0]?.step}`;
     if (this.shown === sign) return;
     this.shown = sign;
     const keys = ["step", "loss", "token_accuracy", "exact_match", "lr", "grad_norm", "tokens_per_s"];

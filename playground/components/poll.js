@@ -6,7 +6,7 @@ const PACE = { queued: 400, running: 200, paused: 800, draft: 2000 }; // millise
 
 function emptyRun() {
   return { records: [], tests: [], probe: null, version: -1, state: null, reason: "", step: 0, steps: null, n: 0, rewinds: undefined,
-    steps_per_s: null, place: null, saved: [], heard: false, away: false, gone: false };
+    steps_per_s: null, place: null, saved: [], states: [], events: [], heard: false, away: false, gone: false };
 }
 
 // Adds an answer to what is already held. A run that was reset or rewound starts again from nothing.
@@ -17,8 +17,8 @@ function absorb(live, answer) {
     if (record.token_accuracy !== null && record.token_accuracy !== undefined) live.tests.push(record);
   }
   if (answer.probe) { live.probe = answer.probe; live.version = answer.probe.version ?? 0; }
-  const { state, reason, step, steps, place, waiting, steps_per_s, saved, rewinds } = answer;
-  Object.assign(live, { state, reason, step, steps, place, waiting, steps_per_s, saved: saved ?? [], rewinds, heard: true, away: false });
+  const { state, reason, step, steps, place, waiting, steps_per_s, saved, states, events, rewinds } = answer;
+  Object.assign(live, { state, reason, step, steps, place, waiting, steps_per_s, saved: saved ?? [], states: states ?? [], events: events ?? [], rewinds, heard: true, away: false });
   live.n = answer.n ?? live.records.length;
 }
 

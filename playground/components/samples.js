@@ -7,15 +7,17 @@ class Samples {
   }
 
   draw() {
-    const { live, data, root } = this.board, { labels } = data, samples = live.probe?.samples ?? [];
+    const { seen: live, data, root } = this.board, { labels } = data, samples = live.probe?.samples ?? [];
     const sign = JSON.stringify([samples, live.probe?.step, this.box.clientWidth, labels.expected]);
     if (sign === this.drawn) return;
     this.drawn = sign;
     const from = Math.max(0, ...samples.map((s) => s.src.length));
     const into = 1 + Math.max(0, ...samples.map((s) => s.expected.length)); // not of what is got: that would jump about
-    const fit = (room, slots) => Math.min(21, Math.floor(room / (slots || 1)) - 2), room = this.box.clientWidth - 84;
+    const fit = (room, slots) => Math.min(21, Math.floor(room / (slots || 1)) - 2), room = this.box.clientWidth - 74;
     const stacked = fit(room, from + into) < 11; // long strings: the answer under its source
-    const size = Math.max(10, stacked ? fit(room + 40, Math.max(from, into)) : fit(room, from + into));
+    const wrongs = samples.some((s) => s.got.join() !== s.expected.join()), beside = fit(room + 44 - 7.4 * (into - 1), from + into);
+    const told = wrongs && !stacked && beside >= 12; // the right answer stands beside a wrong one where there is room
+    const size = Math.max(10, stacked ? Math.min(15, fit(room + 34, Math.max(from, into))) : told ? beside : fit(room, from + into));
     this.box.classList.toggle("stacked", stacked);
     this.box.style.setProperty("--from", `${from * (size + 2)}px`);
     while (this.box.children.length > samples.length) this.box.lastChild.remove();
@@ -33,7 +35,9 @@ class Samples {
       solved += wrong === 0;
       chips(source, sample.src, { size });
       chips(answer, tokens, { marks, titles, size });
-      setText(sign, wrong ? `✗ ${wrong}` : "✓");
+      setText(sign.firstChild, !wrong ? "✓" : told ? "✗" : `✗ ${wrong}`);
+      setText(sign.lastChild, wrong && told ? sample.expected.join("") : "");
+      row.lead = sample.src.join("");
       setAttr(sign, "class", wrong ? "sign bad" : "sign good");
       setAttr(sign, "title", wrong ? fill(labels.wrong_tokens, { n: wrong, expected: sample.expected.join(" ") }) : labels.all_right);
       setAttr(row, "aria-label", `${sample.src.join(" ")} → ${sample.got.join(" ")}: ${wrong ? fill(labels.wrong_tokens, { n: wrong, expected: sample.expected.join(" ") }) : labels.all_right}`);
@@ -42,11 +46,16 @@ class Samples {
   }
 
   row() {
-    const row = add(this.box, "div", { class: "sample", role: "listitem" });
+    const row = add(this.box, "div", { class: "sample", role: "listitem", tabindex: 0, title: this.board.data.labels.lead_generate });
+    const lead = () => this.board.open({ page: "generate", text: row.lead });
+    row.onclick = lead;
+    row.onkeydown = (event) => { if (event.key === "Enter") lead(); };
     add(row, "span", { class: "source" });
     add(row, "span", { class: "arrow", "aria-hidden": "true" }, "→");
     add(row, "span", { class: "answer" });
-    add(row, "span", { class: "sign" });
+    const sign = add(row, "span", { class: "sign" });
+    add(sign, "span");
+    add(sign, "span", { class: "want" });
     return row;
   }
 }

@@ -66,12 +66,19 @@ class Thumbs {
     canvas.onpointerleave = canvas.onblur = () => { this.open = null; this.board.tip.hide(); };
     canvas.onfocus = () => this.enlarge(item);
     canvas.onclick = () => this.board.choose(`${stack}.${layer}`);
+    canvas.ondblclick = () => this.lead(item);
     this.items.push(item);
+  }
+
+  // To the Attention page, at this head and the step in view.
+  lead({ stack, layer, kind, head }) {
+    this.board.open({ page: "attention", where: kind === "cross" ? "cross" : stack, layer: layer + 1, head: head + 1 });
   }
 
   key(event) {
     const at = this.items.findIndex((item) => item.canvas === event.target), { heads } = this;
     const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -heads, ArrowDown: heads }[event.key];
+    if (at >= 0 && event.key === "Enter") { this.lead(this.items[at]); return; }
     if (at < 0 || !move || !this.items[at + move]) return;
     event.preventDefault();
     this.items[at].canvas.tabIndex = -1;
@@ -81,7 +88,7 @@ class Thumbs {
 
   // The pattern under the pointer, large, with its tokens and the weight to three decimals.
   enlarge(item, x, y) {
-    const { live, data, colours, table } = this.board, matrix = live.probe?.patterns?.[item.name]?.[item.head];
+    const { seen: live, data, colours, table } = this.board, matrix = live.probe?.patterns?.[item.name]?.[item.head];
     if (!matrix) return;
     this.open = () => this.enlarge(item, x, y);
     const queries = item.stack === "encoder" ? live.probe.src : live.probe.tgt;
@@ -101,7 +108,7 @@ class Thumbs {
     if (cell) { ctx.lineWidth = 2; ctx.strokeStyle = data.look.heads[item.head % data.look.heads.length]; ctx.strokeRect(rim + cell.column * w, rim + cell.row * h, w, h); }
     const name = this.nameOf(item);
     setText(this.caption, cell ? `${name}\n${fill(data.labels.cell, { query: queries[cell.row] ?? "", i: cell.row + 1, key: keys[cell.column] ?? "",
-      j: cell.column + 1, weight: matrix[cell.row][cell.column].toFixed(3) })}` : name);
+      j: cell.column + 1, weight: matrix[cell.row][cell.column].toFixed(3) })}\n${data.labels.lead_attention}` : `${name}\n${data.labels.lead_attention}`);
     this.board.tip.show(item.canvas, "", this.popover, true);
   }
 
@@ -111,7 +118,7 @@ class Thumbs {
   }
 
   draw() {
-    const { live, data, part, root } = this.board, { probe } = live, { labels } = data;
+    const { seen: live, data, part, root } = this.board, { probe } = live, { labels } = data;
     this.build();
     setText(root.querySelector(".thumbs .probe"), probe ? probe.src.join(" ") : "");
     setText(root.querySelector(".thumbs .at"), probe ? `${labels.step} ${probe.step}` : "");
@@ -134,7 +141,7 @@ class Thumbs {
 
   // Only what can be seen: a model of 24 layers has hundreds of heads.
   paint() {
-    const { live, table, data } = this.board, { scrollTop, clientHeight } = this.box;
+    const { seen: live, table, data } = this.board, { scrollTop, clientHeight } = this.box;
     const version = `${live.probe?.version} ${this.board.colours.dark} ${data.run}`;
     for (const item of this.items) {
       if (item.drawn === version || item.top < scrollTop - LARGEST || item.top > scrollTop + clientHeight) continue;

@@ -1,13 +1,21 @@
-"""Going on from what a run has learned: more steps for the run itself, or a new run that begins with its weights."""
+"""Going on from what a run has learned: more steps for the run itself, or a new run that begins with its weights.
 
-from core.checkpoint import CheckpointError, load_state, load_weights, packed, save_state, write_atomic
+torch is loaded only where a branch is made: the command line lists runs without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from core.config import ModelConfig, RunConfig
 from core.messages import ConfigError, Problem
-from core.train import TrainingState
 from playground.i18n import N_
 from playground.runs import changes, files, store, stretches
 from playground.runs.log import event
 from playground.runs.store import Parent, Run, RunError, Status
+
+if TYPE_CHECKING:
+    from core.train import TrainingState
 
 FREE = (
     "dropout",
@@ -50,6 +58,8 @@ def branch(parent: Run, step: int, config: RunConfig, owner: str = "") -> Run:
 
     Raises ConfigError for what the weights do not allow, RunError, OSError.
     """
+    from core.checkpoint import packed, save_state, write_atomic
+
     before = parent.config
     wrong = [Problem(loc=loc, template=KEEPS) for loc in branch_problems(before, config)]
     added = parent.added if config.train.steps == before.train.steps else ()
@@ -82,6 +92,9 @@ def branch(parent: Run, step: int, config: RunConfig, owner: str = "") -> Run:
 
 def _state(parent: Run, step: int) -> tuple[TrainingState, bool]:
     """What the branch begins with, and whether that is all that the parent had."""
+    from core.checkpoint import CheckpointError, load_state, load_weights
+    from core.train import TrainingState
+
     saved = parent.saved_steps(strict=True)
     if step not in saved:
         raise RunError(NO_WEIGHTS, id=parent.id, step=step, steps=", ".join(map(str, saved)))

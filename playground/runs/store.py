@@ -32,7 +32,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from core.config import RunConfig
 from core.files import is_plain, open_plain
-from core.model import parameter_counts
 from core.read import crowded
 from playground.i18n import N_, ours
 from playground.runs import bounds, files, log, states, stretches
@@ -258,6 +257,8 @@ class Run:
 
     def exact_steps(self) -> list[int]:
         """Saved steps from which a branch without changes is this run, bit for bit on the CPU. Raises RunError."""
+        from core.model import parameter_counts  # loads torch, which who lists runs does without
+
         found = self.resumable_steps()
         with suppress(OSError):
             # Where no step was made there are no moments: the weights are all, unless they are rounded.

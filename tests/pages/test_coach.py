@@ -54,7 +54,7 @@ def press(at: AppTest, start: str) -> AppTest:
 
 def test_solved_and_what_next(app: Open, notes: Notes) -> None:
     at = look(app, made(events=(examined(),)))
-    assert "Solved: 100% of unseen strings are right to the last token; 99% for the first time at step 25." in said(at)
+    assert "Solved: 100% of unseen strings are right to the last token, 99% first at step 25." in said(at)
     at = press(at, "solved")
     assert draft(at).data["model"]["n_heads"] == 1
     assert ("model.n_heads", 4, 1) in draft(at).changes

@@ -442,3 +442,9 @@ def test_a_pace(capsys: pytest.CaptureFixture[str]) -> None:
             run_cli("train", *TINY, "--pace", bad)
     assert run_cli("resume", run.id, "--steps", "5", "--pace", "full", "--quiet") == 0
     assert run.pace() is None
+
+
+def test_who_lists_runs_loads_no_torch() -> None:
+    """Importing it takes two seconds: the command line, the store and the launcher do without until something is computed."""
+    code = "import sys, playground.__main__, playground.runs.launcher; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

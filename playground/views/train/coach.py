@@ -209,7 +209,7 @@ RULES = (
     Rule(
         "solved",
         solved,
-        N_("Solved: {exact} of unseen strings are right to the last token; 99% for the first time at step {solved_at}."),
+        N_("Solved: {exact} of unseen strings are right to the last token, 99% first at step {solved_at}."),
         ("exact", "solved_at"),
         after_solved,
         ("lab_heads", "knockout"),

@@ -47,7 +47,9 @@ def coach(run: Run, status: Status, watching: bool = False) -> bool:
         if rule.lab:
             page, panel = rule.lab
             query = {"panel": panel} | ({} if run.is_sample else {"run": run.id})
-            st.page_link(ROOT / "pages" / f"{page}.py", label=_("Why? The lab"), icon="🔬", query_params=query)
+            st.page_link(
+                ROOT / "pages" / f"{page}.py", label=_("Why? The lab"), icon=":material/science:", query_params=query
+            )
     return True
 
 
