@@ -12,6 +12,8 @@ from playground.attention_view import clean_view, frames, prepare, read_view, te
 from playground.components import component
 from playground.i18n import _, ngettext
 from playground.look import palette
+from playground.text import plain
+from playground.views.train import branch
 
 PAGE = "attention"
 asked = address.follow(PAGE, ("step", "where", "layer", "head", "show", "text", "write", "target"))
@@ -30,6 +32,12 @@ pick.notices(PAGE, run)
 if not steps:
     st.info(_("No weights are saved yet. Train this run for a moment, or choose another one."))
     st.stop()
+readable_before = f"{PAGE}.readable.{run.id}"  # what cannot be read takes no picture away: the field says what is wrong
+if src is None or (writes == "typed" and target is None):
+    src, writes, target = st.session_state.get(readable_before, (None, writes, target))
+    if src is not None:
+        st.caption(_("Shown is the last text that could be read: {text}").format(text=plain(data.vocab.decode(src))))
+st.session_state[readable_before] = src, writes, target
 if src is None or (writes == "typed" and target is None):
     st.info(_("Type a text on the left: its attention appears here."))
     st.stop()
@@ -54,6 +62,11 @@ def follow_view() -> None:
         st.session_state[kept] = view
 
 
+if st.session_state[kept]["step"] == st.session_state.get(f"{kept}.newest") and "step" not in asked:
+    at_end = st.session_state[kept] | {"step": steps[-1]}  # who stands at the newest step stays there
+    if at_end != st.session_state[kept]:
+        st.session_state[kept] = st.session_state[f"{kept}.start"] = at_end
+st.session_state[f"{kept}.newest"] = steps[-1]
 view = st.session_state[kept]
 part = attention_view.part_of(run, view, src, target)
 with st.spinner(_("Computing …")) if part else nullcontext():
@@ -86,6 +99,7 @@ component("attention", "heads.js", "lines.js")(
         "n_layers": model.n_layers,
         "n_heads": model.n_heads,
         "steps": steps,
+        "total": max(run.target_steps, steps[-1]),
         "frames": shown,
         "complete": complete,
         "alone": not attention_view.computed_ahead(run, part),  # a step is computed only when it is asked for
@@ -97,6 +111,10 @@ component("attention", "heads.js", "lines.js")(
     on_view_change=follow_view,
     on_more_change=lambda: None,
 )
+with st.sidebar:
+    branch.offer(run, view["step"])
+if view["step"] == steps[-1]:
+    pick.follow(run, steps[-1])
 address.write(PAGE, view_query(view) | attention_view.input_query(run, writes))
 if not complete:
     prepare(run, data.vocab, steps, view["step"], src, target)

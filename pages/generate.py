@@ -12,6 +12,7 @@ from playground.components import component
 from playground.i18n import _
 from playground.look import palette
 from playground.text import plain
+from playground.views.train import branch
 
 PAGE = "generate"
 OPTIONS = ("method", "temperature", "top_k", "top_p", "beams", "seed")
@@ -25,11 +26,16 @@ with st.sidebar:
     if "text" in asked:
         fields.ask(f"{PAGE}.source.{run.id}", asked["text"])
     step = pick.choose_step(run, PAGE)
+    branch.offer(run, step)
     src = pick.source_text(run, PAGE, _("Source text"))
     st.caption(plain(_(TASKS[run.config.task.name].explanation)))
     options = view.sidebar(asked)
 
 pick.notices(PAGE, run)
+readable_before = f"{PAGE}.readable.{run.id}"  # what cannot be read takes no picture away: the field says what is wrong
+if src is None and (src := st.session_state.get(readable_before)) is not None:
+    st.caption(_("Shown is the last text that could be read: {text}").format(text=plain(data.vocab.decode(src))))
+st.session_state[readable_before] = src
 if src is None:
     st.info(_("Type a text on the left: the model answers it here, token by token."))
     st.stop()

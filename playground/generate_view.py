@@ -445,6 +445,9 @@ def texts() -> dict[str, str]:
         "written": _("{n} tokens written; the next one is for position {next}."),
         "right": _("✓ Right: the output is the right answer."),
         "wrong": _("✗ Wrong: {n} tokens differ from the right answer."),
+        "put_right": _("✎ Tokens you chose: {put}. All that the model wrote itself is right: it recovered."),
+        "put_wrong": _("✎ Tokens you chose: {put}. Of the others {n} differ from the right answer."),
+        "given": _("The beginning that you gave: {text}"),
         "ended": _("The model wrote the end token ⟨/s⟩: it is done."),
         "capped": _("⚠ Stopped at {n} tokens without an end token: this generation may never end."),
         "edited": _("chosen by you"),
@@ -454,7 +457,7 @@ def texts() -> dict[str, str]:
         "bars_past": _("Probabilities at position {i}, where {token} was written"),
         "bars_help": _(
             "The last decoder output gives one number a token, the logit; softmax(logits / temperature) makes them "
-            "probabilities. Top-k and top-p then set all but the likeliest to 0."
+            "probabilities. Top-k and top-p then set all but the likeliest to 0. · stands for padding, ⟨s⟩ for the start, ⟨/s⟩ for the end."
         ),
         "choose": _("Click a token to write it at this position; the rest is then written anew."),
         "bar": _("{token}: probability {p}\nlogit {logit}\nat temperature 1, without limits: {plain}"),

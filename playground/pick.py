@@ -18,11 +18,12 @@ from playground.fields import field
 from playground.i18n import _
 from playground.models import TOO_LARGE, models
 from playground.runs import store
-from playground.runs.store import Run, RunError
+from playground.runs.store import ACTIVE, Run, RunError
 from playground.settings import names
 from playground.text import plain
 
 MOST_LISTED = 200  # runs in the select box: each costs a few looks at the disk, and nobody scrolls further
+LOOKS_EVERY = "1s"  # at a run that trains, for a step that was saved
 PLAY_MS = 500  # between two saved steps while they play
 
 
@@ -96,7 +97,10 @@ def choose_step(run: Run, key: str) -> int:
         st.caption(_("Only step {step} is saved so far.").format(step=steps[0]))
         return steps[0]
     slot, playing = f"{key}.step.{run.id}", f"{key}.playing"
+    newest = f"{slot}.newest"  # the last step that was there when it was chosen: who stands at the end stays there
     chosen = fields.kept(slot)
+    if chosen is not None and chosen == st.session_state.get(newest):
+        chosen = steps[-1]
     if chosen is not None and chosen not in steps:  # thinned out while the run went on
         chosen = nearest_step(run, str(chosen))
     found = field(slot, chosen if chosen in steps else steps[-1], steps)
@@ -107,8 +111,12 @@ def choose_step(run: Run, key: str) -> int:
             st.button(
                 "▶", key=f"{key}.play", help=_("Play through training"), on_click=_play, args=(playing, slot, steps)
             )
-        help_text = _("Shows the model as it was after this many training steps.")
-        step = int(st.select_slider(_("Training step"), steps, found.start, key=found.key, help=help_text))
+        help_text = _(
+            "Shows the model as it was after this many training steps. The right end is the newest, also while the run trains."
+        )
+        label = _("Training step, of {n}").format(n=f"{run.target_steps:,}")
+        step = int(st.select_slider(label, steps, found.start, key=found.key, help=help_text))
+        st.session_state[newest] = steps[-1]
         fields.keep(found, step)
         if st.session_state.get(playing):
             if step == steps[-1]:
@@ -122,7 +130,22 @@ def choose_step(run: Run, key: str) -> int:
                 height=1,
                 on_tick_change=lambda: _advance(ticker, playing, slot, steps),
             )
+    if step == steps[-1]:
+        follow(run, steps[-1])
     return step
+
+
+def follow(run: Run, newest: int) -> None:
+    """Draw the page anew as soon as a run that trains has saved another step than the newest in view."""
+    if not run.is_sample and run.status().state in ACTIVE:
+        _watch(run.id, newest)
+
+
+@st.fragment(run_every=LOOKS_EVERY)
+def _watch(run_id: str, newest: int) -> None:
+    run = store.find(run_id)
+    if run is None or run.status().state not in ACTIVE or run.saved_steps()[-1:] != [newest]:
+        st.rerun()
 
 
 def _put(key: str, value: object) -> None:
@@ -248,6 +271,8 @@ def check_source(run: Run, text: str) -> tuple[list[int] | None, str]:
         if len(text) > 20 * limit
         else unicodedata.normalize("NFC", text)
     )
+    if text != text.strip() and (" " not in data.vocab.symbols or (text.strip() and _known(data, text.strip()))):
+        text = text.strip()  # a blank that was typed with it
     if not text.strip() and not (text and " " in data.vocab.symbols):
         return None, _("Type a string over these symbols: {symbols}").format(symbols=plain(shown(data.vocab.symbols)))
     if len(text) > limit:
@@ -265,6 +290,13 @@ def check_source(run: Run, text: str) -> tuple[list[int] | None, str]:
         remark = _("Trained on {low} to {high} symbols; this has {n}.")
         return ids, remark.format(low=task.min_len, high=task.max_len, n=len(text))
     return ids, ""
+
+
+def _known(data: Data, text: str) -> bool:
+    """Is there a pair for exactly this text?"""
+    with suppress(SymbolError):
+        return bool(data.answer(text))
+    return False
 
 
 def shown(symbols: tuple[str, ...], most: int = 60) -> str:

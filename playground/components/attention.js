@@ -263,8 +263,8 @@ class View {
     const waiting = fetching || frame.step !== view.step, [layer, head] = this.place();
 
     this.$(".time").value = data.steps.indexOf(view.step);
-    setAttr(this.$(".time"), "aria-valuetext", fill(t.step, { step: view.step, steps: data.steps.at(-1) }));
-    setText(this.$(".when"), fill(t.step, { step: view.step.toLocaleString(), steps: data.steps.at(-1).toLocaleString() }));
+    setAttr(this.$(".time"), "aria-valuetext", fill(t.step, { step: view.step, steps: data.total }));
+    setText(this.$(".when"), fill(t.step, { step: view.step.toLocaleString(), steps: data.total.toLocaleString() }));
     const play = this.$(".play");
     setText(play, this.playing ? t.pause : t.play);
     play.classList.toggle("pause", this.playing !== null);
@@ -518,7 +518,7 @@ class View {
     const paper = add(svg, "rect", { width, height: height + 26, fill: colours.background });
     svg.prepend(paper);
     add(svg, "text", { x: 8, y: 16, "font-size": 14, "font-weight": 600, fill: colours.text },
-      `${t[view.where]} · ${fill(t.layer_head, { layer: layer + 1, head: head + 1 })} · ${fill(t.step, { step: frame.step, steps: data.steps.at(-1) })} · ${data.title}`);
+      `${t[view.where]} · ${fill(t.layer_head, { layer: layer + 1, head: head + 1 })} · ${fill(t.step, { step: frame.step, steps: data.total })} · ${data.title}`);
     for (let i = 0; i < 60; i++) add(svg, "rect", { x: 70 + 2 * i, y: height + 6, width: 2.5, height: 9, fill: colourOf(table, i / 59) });
     add(svg, "text", { x: 64, y: height + 15, "font-size": 11, "text-anchor": "end", fill: colours.text }, short(low));
     add(svg, "text", { x: 196, y: height + 15, "font-size": 11, fill: colours.text }, `${short(limit)} ${t[view.show]}`);

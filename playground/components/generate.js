@@ -2,7 +2,8 @@
 // The server writes tokens; which position is looked at, and at which head, is this component's own business.
 
 const KEPT = new WeakMap(), PACE = 700; // ms between two tokens while playing
-const three = (x) => x.toFixed(3);
+// Three decimals, but nothing likely to be read as never: 5e-6 is "<0.001", and no number is "-0.000".
+const three = (x) => (x > 0 && x < 0.0005 ? "<0.001" : x.toFixed(3).replace(/^-(0\.0*)$/, "$1"));
 
 class View {
   constructor(root) {
@@ -48,10 +49,13 @@ class View {
     button("back", `‹ ${t.back}`, n === 0, go(n - 1));
     button("finish", `${t.finish} »`, data.over, go(data.cap));
     button("restart", `↺ ${t.restart}`, n === 0, go(0));
-    const wrong = data.marks.filter((mark) => mark === "wrong").length + Math.max(0, (data.answer?.length ?? 0) - n);
+    // The model is judged by what it wrote itself, not by what the person put in.
+    const missing = Math.max(0, (data.answer?.length ?? 0) - n), put = data.hand.filter((i) => i < n).length;
+    const wrong = data.marks.filter((mark, i) => mark === "wrong" && !data.hand.includes(i)).length + missing;
     const known = data.answer !== null, status = this.$(".status");
     const said = data.capped ? fill(t.capped, { n }) : !data.over ? (n ? fill(t.written, { n, next: n + 1 }) : t.start)
-      : !known ? t.ended : wrong ? fill(t.wrong, { n: wrong }) : t.right;
+      : !known ? t.ended
+      : put ? fill(wrong ? t.put_wrong : t.put_right, { put, n: wrong }) : wrong ? fill(t.wrong, { n: wrong }) : t.right;
     setText(status, said);
     status.className = `status ${data.over && known ? (wrong ? "wrong" : "right") : ""}`;
   }
@@ -82,12 +86,13 @@ class View {
     this.tokens(this.$(".output"), [...names, ...open], (i) => {
       const at = { tag: "button", pressed: i === this.at, click: () => { this.at = i; this.draw(); } };
       if (i >= names.length) return { ...at, name: "open", title: fill(t.open, { i: i + 1 }) };
-      const mark = data.marks[i], sign = mark === "right" ? " ✓" : mark === "wrong" ? " ✗" : "", hand = data.hand.includes(i);
-      return { ...at, name: `${mark} ${hand ? "hand" : ""}`.trim(), sign: sign + (hand ? " ✎" : ""),
+      const hand = data.hand.includes(i), mark = hand ? "" : data.marks[i], sign = mark === "right" ? " ✓" : mark === "wrong" ? " ✗" : "";
+      return { ...at, name: `${mark} ${hand ? "hand" : ""}`.trim(), sign: hand ? " ✎" : sign,
         title: fill(t.chip, { i: i + 1, token: names[i] }) + (hand ? ` (${t.edited})` : "") };
     });
     if (this.at === names.length || data.over) this.$(".output").scrollTop = this.$(".output").scrollHeight; // a long one: its end
     const answer = data.answer === null ? [] : data.answer.map((id) => data.vocab[id]);
+    if (!this.$(".answer").children.length) this.$(".answer").replaceChildren(); // the words for "not known"
     this.tokens(this.$(".answer"), answer, (i) => ({ title: `${t.answer} ${i + 1}: ${answer[i]}` }));
     if (data.answer === null) setText(this.$(".answer"), t.answer_unknown);
     // A string that scrolls says how long it is.

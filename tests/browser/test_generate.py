@@ -122,3 +122,16 @@ def test_it_answers_fast(page: Any, server: Server, run: Run, answers: Callable[
         wait_for(page, n)
         times.append(time.perf_counter() - start)
     answers("Generate, click to the next token", times, 0.5)
+
+
+def test_the_model_is_judged_by_what_it_wrote_itself(server: Server, page: Any) -> None:
+    page.goto(f"{server.url}/generate?run=sample-reverse&text=abc")
+    page.get_by_role("button", name="To the end").click()
+    page.wait_for_selector(".status >> text=Right: the output is the right answer")
+    page.locator(".output .token").first.click()
+    page.locator(".odd").nth(3).click()  # another first token than the right one
+    page.get_by_role("button", name="To the end").click()
+    page.wait_for_selector(".status >> text=Tokens you chose: 1.")
+    first = page.locator(".output .token").first
+    assert "✎" in first.inner_text()
+    assert "✗" not in first.inner_text()

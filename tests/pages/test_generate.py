@@ -192,4 +192,6 @@ def test_bad_input_gets_a_hint_and_no_forward_pass(
     at.text_input[0].set_value(text).run()
     assert not at.exception
     assert said in at.warning[0].value
-    assert not at.get("bidi_component")
+    assert data_of(at)["src"] == list("abc")  # the picture of the last text that could be read stands
+    assert "last text that could be read: abc" in " ".join(caption.value for caption in at.caption)
+    assert not open_page(run=run.id, text="ab!c").get("bidi_component")  # where there was none, none is shown

@@ -19,14 +19,15 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def offer(run: Run, step: int) -> None:
-    """A link to the Train page, which then trains a new run with the weights of this saved step."""
-    st.page_link(
-        ROOT / "pages" / "train.py",
-        label=_("Branch from step {step}").format(step=step),
+    """A button to the Train page, which then trains a new run with the weights of this saved step."""
+    if st.button(
+        _("Branch from step {step}").format(step=step),
+        key=f"branch.offer#{run.id}#{step}",
         icon=":material/call_split:",
-        query_params={"run": run.id, "branch": str(step)},
+        type="tertiary",
         help=_("A new run that begins with the weights of this step, with settings of training that you choose."),
-    )
+    ):
+        st.switch_page(ROOT / "pages" / "train.py", query_params={"run": run.id, "branch": str(step)})
 
 
 def row(draft: Draft, off: str) -> None:
