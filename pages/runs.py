@@ -23,6 +23,7 @@ runs_view.ticked()
 ticked = runs_view.choose(runs, search)
 compare_view.to_address(ticked)
 compare_view.notice(ticked)
+runs_view.weight(runs)
 runs_view.broken_folders(runs, run_actions.delete_folder_button)
 if not ticked:
     st.caption(_("Tick a run on the left edge of the table to look after it, or two to eight to compare them."))

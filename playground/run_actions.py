@@ -2,11 +2,12 @@
 
 import math
 from functools import partial
+from itertools import islice
 
 import streamlit as st
 
 from core.model import parameter_counts
-from playground import draft, runs_list, state
+from playground import draft, estimate, runs_list, state
 from playground.exports import metrics_csv, zipped
 from playground.i18n import _, ngettext
 from playground.runs import archive, bounds, states, store
@@ -17,6 +18,7 @@ from playground.runs_view import JUST_NOW, ROOT, SELECTED, TICK, select, telling
 from playground.settings import names
 from playground.text import plain
 
+MOST_KIN = 500  # runs, from the newest on, among which branches are looked for
 MEGA = 10**6  # as the uploader counts
 
 
@@ -93,7 +95,26 @@ def summary(run_id: str) -> None:
             n=f"{sum(parameter_counts(row.config.model).values()):,}",
             differs=row.differs,
         )
-        st.caption(plain(made))
+        st.caption(plain(f"{made} · {estimate.size(store.disk(row.run))}"))
+        family(row.run)
+
+
+def family(run: Run) -> None:
+    """Where a branch comes from, and what grew from the run."""
+    if (parent := run.parent) is not None:
+        grown = store.find(parent.run)
+        text = _("⑂ from step {step} of {run}")
+        if grown is None:
+            st.caption(text.format(step=parent.step, run=_("a run that is no longer here")))
+        else:
+            label = text.format(step=parent.step, run=plain(names.own(grown)))
+            query = {"run": grown.id, "step": str(parent.step)}
+            st.page_link(ROOT / "pages" / "attention.py", label=label, query_params=query)
+    children = [other for other in islice(store.list_runs(), MOST_KIN) if other.parent and other.parent.run == run.id]
+    if children:
+        listed = "; ".join(f"{names.own(other)} ({other.parent.step})" for other in children[:6] if other.parent)
+        more = " …" if len(children) > 6 else ""
+        st.caption(plain(_("Branches, with the step they grew from: {runs}").format(runs=listed + more)))
 
 
 def bulk(rows: list[Row]) -> None:

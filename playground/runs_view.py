@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import streamlit as st
 
-from playground import runs_list, state
+from playground import estimate, runs_list, state
 from playground.i18n import _, ngettext
 from playground.runs import archive, store
 from playground.runs.launcher import launcher
@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SELECTED = "runs.selected"  # ids of the ticked rows, in the order in which they were ticked
 JUST_NOW = "runs.deleted"  # ids that this person deleted on this visit of the page
 CAME_IN = "runs.imported"  # id of the run that this person imported on this visit of the page
-ROW_HEIGHT = 32  # pixels
+ROW_HEIGHT, ROWS = 32, 8  # pixels; rows that are seen at once, whole ones
+MOST_WEIGHED = 300  # runs whose bytes on the disk are added up
 AT_ONCE = 2  # imports
 PATIENCE = 30.0  # seconds that a third one waits
 TICK = 2.0  # seconds between looks at runs that are training
@@ -140,7 +141,8 @@ def choose(runs: list[Run], search: str) -> list[str]:
     """The table, a page at a time. Returns the chosen ids; drawn anew every two seconds while something trains."""
     runs = runs_list.ordered(search, runs)
     if not runs:
-        st.info(_("No run holds all these words. Search for less, or empty the search."))
+        with st.container(height=8 * ROW_HEIGHT, border=False):  # the place of the table: nothing below it jumps
+            st.info(_("No run holds all these words. Search for less, or empty the search."))
         return ticked()
     pages = -(-len(runs) // PAGE_SIZE)
     page = min(st.session_state.get("runs.page", 1), pages)
@@ -169,7 +171,7 @@ def table(ids: list[str]) -> None:
         selection_default={"selection": {"rows": [ids.index(run_id) for run_id in before if run_id in ids]}},
         hide_index=True,
         row_height=ROW_HEIGHT,
-        height=int((min(len(ids), 8.5) + 1) * ROW_HEIGHT) + 2,
+        height=(min(len(ids), ROWS) + 1) * ROW_HEIGHT + 2,
         column_config=columns(),
         placeholder="–",
         alt=_("The list of runs: what each was, what came out, what it does now."),
@@ -213,6 +215,20 @@ def columns() -> dict[str, Any]:
         "tags": c.ListColumn(_("Tags"), width=70),
         "created": c.DatetimeColumn(_("Made"), width=130, format="YYYY-MM-DD HH:mm"),
     }
+
+
+def weight(runs: list[Run]) -> None:
+    """What the runs take on the disk, where there are not too many to look."""
+    own = [run for run in runs if not run.is_sample]
+    if own and len(own) <= MOST_WEIGHED:
+        n, size = len(own), run_sizes(tuple(run.id for run in own))
+        text = ngettext("{n} run, {size} on the disk", "{n} runs, {size} on the disk", n)
+        st.caption(text.format(n=n, size=estimate.size(size)))
+
+
+@st.cache_data(ttl=30, max_entries=16, show_spinner=False)
+def run_sizes(ids: tuple[str, ...]) -> int:
+    return sum(store.disk(run) for run in map(store.find, ids) if run is not None)
 
 
 def broken_folders(runs: list[Run], delete: Callable[[str], None]) -> None:

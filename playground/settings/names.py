@@ -24,7 +24,8 @@ def own(run: Run, label: Label | None = None, task: str = "") -> str:
         return f"{_('Sample run')} · {about}"
     if given := (label or run.label()).name:
         return given
-    return " · ".join((task, *told(differences.from_default(config, rates(run)))))
+    grown = [_("from step {step}").format(step=run.parent.step)] if run.parent else []
+    return " · ".join((task, *grown, *told(differences.from_default(config, rates(run)))))
 
 
 def listed(run: Run) -> str:

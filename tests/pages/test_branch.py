@@ -6,9 +6,10 @@ from core.checkpoint import packed, write_atomic
 from core.model import Transformer
 from core.read import build, fit
 from core.train import Trainer
-from playground.runs import store
+from playground.runs import branches, store
 from playground.runs.store import Run, Status
 from tests.pages.conftest import Notes
+from tests.pages.test_runs import visit
 from tests.pages.test_train import Open, draft, said, turn, widget
 
 
@@ -48,6 +49,16 @@ def test_a_branch_is_offered_greyed_and_started(app: Open, notes: Notes, parent:
     assert run.config.train.lr == 0.004
     assert draft(at).branch is None  # the next Train is a run of its own
     assert "branch" not in at.query_params
+
+
+def test_the_family_stands_on_runs(app: Open, parent: Run) -> None:
+    child = branches.branch(parent, 40, parent.config)
+    at = visit(app, child)
+    assert "Reverse · from step 40" in said(at)
+    assert any("⑂ from step 40 of Reverse" in link.proto.label for link in at.get("page_link"))
+    assert "2 runs," in said(at)
+    assert "on the disk" in said(at)
+    assert "Branches, with the step they grew from: Reverse · from step 40" in said(visit(app, parent))
 
 
 def test_one_step_of_a_branch_is_the_step_after(app: Open, notes: Notes, parent: Run) -> None:
