@@ -204,7 +204,7 @@ class Data:
         return self.draw(step, self.run.train.batch_size, unseen=False)
 
     def unseen(self, n: int) -> Batch:
-        """n held-out strings, always the same ones for a task (fewer different ones where the task has fewer)."""
+        """n held-out strings, always the same ones for a task (of a table of pairs each held-out one once: n at most)."""
         return self.draw(EVALUATION, n, unseen=True)
 
     def draw(self, step: int, n: int, unseen: bool) -> Batch:
@@ -212,7 +212,13 @@ class Data:
         generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03) % 2**63)
         if self.pairs is not None:
             rows = (self.pairs_unseen == unseen).nonzero()[:, 0].cpu()
-            rows = rows[torch.randint(len(rows), (n,), generator=generator)].to(self.device)
+            # Each held-out pair is asked once: drawn again and again, some would count double and some never.
+            chosen = (
+                torch.randperm(len(rows), generator=generator)[:n]
+                if unseen
+                else torch.randint(len(rows), (n,), generator=generator)
+            )
+            rows = rows[chosen].to(self.device)
             return Batch(self.pairs.src[rows], self.pairs.tgt_in[rows], self.pairs.tgt_out[rows])
         spare = n * HELD_OUT * 2 + 64 if unseen else n + n // 2 + 64
         src = self.sources(spare, generator).to(self.device)

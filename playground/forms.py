@@ -8,11 +8,11 @@ import streamlit as st
 
 from core.config import RunConfig
 from core.messages import ConfigError
-from core.tasks import TASKS
+from core.tasks import TASKS, Data
 from core.train import pick_device
 from playground import estimate
 from playground.draft import Draft, check_draft, matching_preset, prepared, preset_settings
-from playground.i18n import N_, _
+from playground.i18n import N_, _, ngettext
 from playground.pairs import MAX_TEXT, PairsError, parse
 from playground.presets import PRESETS
 from playground.runs import branches
@@ -22,6 +22,33 @@ from playground.settings.words import IN_FORM, SLIDERS
 from playground.text import plain
 
 MORE_PAIRS = N_("Upload at least 10 pairs to train on.")
+# Numbers as words: small, regular enough to learn something, irregular enough to be fun.
+ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+SAMPLE = "".join(
+    f"{n},{ONES[n] if n < 20 else TENS[n // 10 - 2] + (ONES[n % 10] if n % 10 else '')}\n" for n in range(100)
+)
 LENGTHS = usual.LENGTHS  # two settings, one slider with two ends
 
 
@@ -37,7 +64,7 @@ def form(draft: Draft) -> RunConfig | None:
     left, right = st.columns(2)
     symbols(left, draft, problems)
     if task == "pairs":
-        upload(draft, problems)
+        upload(draft, problems, config)
     else:
         lengths(right, draft, problems)
     row(draft, problems, "model.d_model", "model.n_heads")
@@ -318,7 +345,7 @@ def uploader_key(draft: Draft) -> str:
     return f"csv#{draft.version}"
 
 
-def upload(draft: Draft, problems: dict[str, str]) -> None:
+def upload(draft: Draft, problems: dict[str, str], config: RunConfig | None) -> None:
     """A CSV becomes the pairs of the draft (see `gather_pairs`). Below it: what is in force, or why nothing is."""
     help_text = _("Two columns, source and target, at most {limit} symbols each.").format(limit=MAX_TEXT)
     st.file_uploader(_("Pairs as CSV"), "csv", key=uploader_key(draft), help=help_text, max_upload_size=1)
@@ -339,8 +366,28 @@ def upload(draft: Draft, problems: dict[str, str]) -> None:
         else:
             text = _("{n} pairs, the first: {pair}").format(n=len(pairs), pair=plain(first))
         st.caption(text)
+        if config is not None:
+            kept = kept_apart(config)
+            st.caption(
+                ngettext(
+                    "{n} of them is kept for the test and never trained on.",
+                    "{n} of them are kept for the test and never trained on.",
+                    kept,
+                ).format(n=kept)
+            )
+    else:
+        st.caption(_("One pair a line, for example: one,uno. Until you press Train, a reload forgets the file."))
+        st.download_button(
+            _("A sample (.csv)"), SAMPLE, "pairs.csv", "text/csv", key="csv.sample", on_click="ignore", type="tertiary"
+        )
     if sentence := problems.get("task.pairs"):
         st.markdown(f":red[{plain(sentence)}]" if pairs else _(MORE_PAIRS))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def kept_apart(config: RunConfig) -> int:
+    """How many pairs the run is never trained on."""
+    return int(Data(config).pairs_unseen.sum())
 
 
 def cost(config: RunConfig | None) -> None:

@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox
 
 from core.config import RunConfig
-from playground import estimate
+from core.tasks import Data
+from playground import estimate, forms
 from playground.draft import Draft, preset_settings, settings
 from playground.presets import PRESETS
 from playground.runs import store
@@ -732,3 +733,16 @@ def test_what_a_box_shows_is_in_force(app: Open, notes: Notes, monkeypatch: pyte
         set_and_run(at, "lr", 0.0024)
         assert widget(at, "lr").value == RunConfig().train.lr
     assert run_id == at.query_params["run"]
+
+
+def test_the_sample_of_pairs_comes_in_by_the_apps_own_door(app: Open) -> None:
+    at = set_and_run(app(), "task.name", "pairs")
+    assert "One pair a line" in said(at)
+    upload(at, forms.SAMPLE.encode(), "pairs.csv")
+    assert "pairs.csv: 100 pairs, the first: 0 → zero" in said(at)
+    config = draft(at).valid
+    assert config is not None
+    kept = int(Data(config).pairs_unseen.sum())
+    assert f"{kept} of them are kept for the test and never trained on." in said(at)
+    asked = Data(config).unseen(128).src
+    assert len(asked) == len(asked.unique(dim=0)) == kept  # each once: a share of all of them
