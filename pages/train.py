@@ -16,7 +16,7 @@ draft = drafts.follow(run)
 with st.sidebar:
     config = form(draft)
 off = "" if config else why_not(draft)
-intro()
 toolbar(run, draft, off)
+intro()
 drafts.write_url(draft)
 lead(run, board(run, draft=next_run(draft, run.config, off)).open)

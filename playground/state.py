@@ -45,7 +45,6 @@ def visit(page: str) -> None:
     """main.py tells which page this script run draws."""
     address.arrive(page)
     st.session_state["page_changed"] = st.session_state.get("page") != page
-    st.session_state.setdefault("visited", set()).add(page)
     st.session_state["page"] = page
 
 
@@ -69,12 +68,9 @@ def current_run() -> Run:
         run = store.find(last)
         if run is None and not asked:
             notice_bad_url("run", gone(last))
-    if (
-        run is None
-        and not asked
-        and "run" not in st.session_state
-        and not str(st.session_state["page"]).startswith("lab_")
-    ):
+    bare = set(st.query_params) <= {"lang"}  # a link with settings is about these, whoever opens it
+    lab = str(st.session_state.get("page", "")).startswith("lab_")
+    if run is None and bare and not lab and "run" not in st.session_state:
         run = latest_own()  # who comes back finds what they made last
     run = run or sample()
     if missed and len(missed) <= MAX_URL_VALUE and trash.find(missed):

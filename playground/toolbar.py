@@ -292,7 +292,7 @@ def learning_rate(run: Run, active: bool) -> None:
         disabled=not active,
         on_change=change,
         label_visibility="collapsed",
-        width=120,
+        width=108,
         help=_("Learning rate while training: choose one or type any number."),
     )
 
@@ -308,7 +308,7 @@ def pace(run: Run, active: bool) -> None:
         key=found.key,
         format_func=lambda steps: _("{n} steps/s").format(n=steps) if steps else _("full speed"),
         label_visibility="collapsed",
-        width=128,
+        width=118,
         help=_("Train slowly enough to talk over it. While somebody else waits for a place it goes at full speed."),
     )
     fields.keep(found, chosen)
@@ -333,7 +333,7 @@ def name(run: Run) -> None:
         disabled=run.is_sample,
         on_change=rename,
         label_visibility="collapsed",
-        width=180,
+        width="stretch",
     )
 
 

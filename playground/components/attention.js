@@ -172,7 +172,7 @@ class View {
     every.hidden = Boolean(data.part);
     headGrid(this.$(".grid"), this.layers(), data.n_heads, data.look.heads, this.thumb(), t, {
       point: (layer, head) => { if (data.part) return; this.preview = layer === null ? null : [layer, head]; this.draw(); },
-      lock: (layer, head) => this.set({ layer, head }),
+      lock: (layer, head) => { this.chose = true; this.set({ layer, head }); },
     });
     const figure = this.$(".figure");
     figure.onpointermove = (event) => this.point(event);
@@ -287,7 +287,7 @@ class View {
     const numbers = frame.numbers(view.where, layer, head), [, n_keys] = frame.sizes[view.where];
     this.$(".swatch").style.background = data.look.heads[head % data.look.heads.length];
     setText(this.$(".name"), `${t[view.where]} · ${fill(t.layer_head, { layer: layer + 1, head: head + 1 })}`);
-    setText(this.$(".state"), fetching ? "" : this.preview && (layer !== view.layer || head !== view.head) ? t.preview : t.locked);
+    setText(this.$(".state"), fetching ? "" : this.preview && (layer !== view.layer || head !== view.head) ? t.preview : this.chose ? t.locked : "");
     setText(this.$(".entropy"), fill(t.entropy, { value: three(numbers.entropy) }));
     help(this.$(".entropy"), fill(t.entropy_help, { most: Math.log2(n_keys).toFixed(2), n: n_keys }), this.tip);
     const far = this.$(".far");

@@ -67,7 +67,9 @@ class Board {
     const block = host.closest("[data-testid=stMainBlockContainer]");
     const below = block ? parseFloat(getComputedStyle(block).paddingBottom) : 10;
     const top = this.root.getBoundingClientRect().top + (main?.scrollTop ?? window.scrollY);
-    const height = this.data.height ?? Math.max(540, Math.floor(window.innerHeight - top - below - 10));
+    // Long strings stand under one another: where the window is too low for them the page scrolls, nothing inside it does.
+    const least = 540 + Math.max(0, this.samples.height() - 190);
+    const height = this.data.height ?? Math.max(least, Math.floor(window.innerHeight - top - below - 10));
     if (this.root.style.getPropertyValue("--height") !== `${height}px`) this.root.style.setProperty("--height", `${height}px`);
   }
 

@@ -45,6 +45,11 @@ class Samples {
     setText(root.querySelector(".samples .count"), samples.length ? fill(labels.solved, { n: solved, of: samples.length, step: live.probe.step.toLocaleString("en") }) : "");
   }
 
+  // Pixels that the examples need.
+  height() {
+    return this.box.classList.contains("stacked") ? this.box.closest(".samples").scrollHeight : 0;
+  }
+
   row() {
     const row = add(this.box, "div", { class: "sample", role: "listitem", tabindex: 0, title: this.board.data.labels.lead_generate });
     const lead = () => this.board.open({ page: "generate", text: row.lead });

@@ -15,6 +15,8 @@ from core.model import Transformer
 from core.read import build, fit
 from playground.runs import archive, store, trash
 from playground.runs.store import Run, Status
+from playground.settings import names
+from playground.state import SAMPLE
 from tests.browser.conftest import ROOT, Server
 
 Idle = Callable[[Any], Any]
@@ -105,7 +107,8 @@ def test_take_a_run_away_and_bring_it_back(
     file = take(page, "Whole run (.zip)", tmp_path)
     assert f"{run.id}/weights/40.safetensors" in zipfile.ZipFile(file).namelist()
     weights = take(page, "Weights (.safetensors)", tmp_path)
-    assert weights.name == f"{run.id}-step-40.safetensors"
+    assert weights.name == names.file(run, "-step-40.safetensors")
+    assert run.id in weights.name
     assert weights.read_bytes() == run.weights_path(40).read_bytes()
     assert take(page, "Curves (.csv)", tmp_path).read_text().splitlines()[0].startswith("step,seconds,loss")
     assert json.loads(take(page, "Settings (.json)", tmp_path).read_text())["config"]["train"]["seed"] == 7
@@ -199,7 +202,7 @@ def test_round_trips_of_the_sample_and_of_the_largest_that_fits(
     page.set_default_timeout(60_000)
     large = make("large", model={"d_model": 256, "n_heads": 2, "d_ff": 1024})
     grown(large, 64 * 10**6)
-    sample = next(run for run in store.list_runs() if run.is_sample)
+    sample = next(run for run in store.list_runs() if run.id == SAMPLE)
     for run in (sample, large):
         page.goto(f"{server.url}/runs?lang=en" + ("" if run.is_sample else f"&run={run.id}"))
         idle(page)

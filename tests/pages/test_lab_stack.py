@@ -15,7 +15,7 @@ from core.lab import stream
 from core.model import PAD, Transformer, parameter_counts
 from core.tasks import Data
 from core.trace import Trace
-from playground.lessons import heads, stack
+from playground.lessons import frame, heads, stack
 from playground.lessons.frame import source_lines
 from playground.runs.store import Run
 from tests.pages import looking
@@ -172,7 +172,8 @@ def test_lens_asks_first_and_then_shows_the_probabilities(run: Run) -> None:
     seen = heads.example(model, Data(run.config), Data(run.config).vocab.encode("abcad"))
     again = stack.lens_again(model, seen)
     for layer, row in enumerate(shown["rows"]):
-        assert row["p"] == pytest.approx(again[layer].amax(-1).tolist(), abs=1e-5)
+        # The bound that the panel's own proof holds to: on some CPUs single precision is off by 2e-5 here.
+        assert row["p"] == pytest.approx(again[layer].amax(-1).tolist(), abs=frame.LIMIT)
     top = again[1, 3].topk(6)
     assert [b["p"] for b in shown["best"]] == pytest.approx(top.values.tolist(), abs=1e-5)
     batch = Data(run.config).unseen(heads.STRINGS)

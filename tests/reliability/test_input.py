@@ -31,7 +31,7 @@ from playground.settings.words import options
 from playground.text import plain
 from tests.pages.conftest import Notes, app, folders, notes  # noqa: F401
 from tests.pages.looking import make_run
-from tests.pages.test_train import said, set_and_run, type_in, widget
+from tests.pages.test_train import said, type_exactly, widget
 from tests.playground.small import train_here
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ def test_the_same_sentences_from_form_url_json_and_command_line(
 
 
 def test_the_form_says_it_at_the_field_while_typing(app: Open) -> None:  # noqa: F811
-    at = type_in(app(), "model.d_model", "63")
+    at = type_exactly(app(), "model.d_model", 63)
     with pytest.raises(ConfigError) as refused:
         build({"model": {"d_model": 63, "n_heads": 1}})
     assert refused.value.problems[0].sentence in said(at)
@@ -440,6 +440,6 @@ def _fields(node: Any) -> Any:
 
 
 def test_form_takes_no_symbol_count_beyond_the_alphabet(app: Open) -> None:  # noqa: F811
-    at = set_and_run(app(), "model.n_symbols", 60)
+    at = type_exactly(app(), "model.n_symbols", 60)
     assert "There are 52 letters" in said(at)
     assert widget(at, "train").disabled

@@ -348,12 +348,12 @@ def test_a_branch_that_lost_its_beginning_does_not_begin_anew(often: None) -> No
 
 def test_a_slow_run_has_the_same_weights_and_counts_no_waiting(often: None) -> None:
     slow, quick = (store.create(config(12)) for _ in range(2))
-    slow.set_pace(20)
+    slow.set_pace(5)
     start = monotonic()
     train_here(slow)
     took = monotonic() - start
     train_here(quick)
-    assert took > 11 / 20
+    assert took > 11 / 5
     assert slow.status().seconds < 0.5 * took
     assert same_bits(weights_on_disk(slow), weights_on_disk(quick))
 

@@ -9,26 +9,22 @@ from playground.i18n import _, ngettext
 from playground.runs.launcher import launcher
 
 ROOT = Path(__file__).resolve().parents[3]
+SIGNS = ("", "①", "②", "③")
 SHOWN = "intro"  # in the session: decided at the first visit, until the person closes it
 
 
 def intro() -> None:
-    """One row above the toolbar."""
+    """One row below the toolbar, which the keyboard reaches first."""
     if not st.session_state.setdefault(SHOWN, state.latest_own() is None):
         return
     with st.container(key="intro", horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(
             f"**Transformer Playground** · {_('Train a real Transformer in seconds and look at every number inside.')}"
         )
-        st.markdown(f"{_sign(state.latest_own() is not None)} {_('Train a model')}", width="content")
+        st.markdown(f"{SIGNS[1]} {_('Train a model')}", width="content")
         for n, page, text in ((2, "attention", _("Click a head")), (3, "generate", _("Type your word"))):
-            label = f"{_sign(page in st.session_state.get('visited', ()), n)} {text}"
-            st.page_link(ROOT / "pages" / f"{page}.py", label=label)
+            st.page_link(ROOT / "pages" / f"{page}.py", label=f"{SIGNS[n]} {text}")
         st.button("✕", key="intro.close", type="tertiary", help=_("Close these steps."), on_click=_close)
-
-
-def _sign(done: bool, n: int = 1) -> str:
-    return "✓" if done else "①②③"[n - 1]
 
 
 def _close() -> None:
