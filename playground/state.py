@@ -69,12 +69,7 @@ def current_run() -> Run:
         run = store.find(last)
         if run is None and not asked:
             notice_bad_url("run", gone(last))
-    if (
-        run is None
-        and not asked
-        and "run" not in st.session_state
-        and not str(st.session_state["page"]).startswith("lab_")
-    ):
+    if run is None and not asked and "run" not in st.session_state and not _in_lab():
         run = latest_own()  # who comes back finds what they made last
     run = run or sample()
     if missed and len(missed) <= MAX_URL_VALUE and trash.find(missed):
@@ -107,9 +102,13 @@ def latest_own() -> Run | None:
 
 def sample() -> Run:
     """The trained run that this page opens on where no run was asked for: in the labs one with two layers, which they need."""
-    wanted = LABS_SAMPLE if str(st.session_state.get("page", "")).startswith("lab_") else SAMPLE
+    wanted = LABS_SAMPLE if _in_lab() else SAMPLE
     shipped = (store.find(path.name) for path in sorted(store.samples().iterdir()))
     return store.find(wanted) or next(run for run in shipped if run is not None)
+
+
+def _in_lab() -> bool:
+    return str(st.session_state.get("page", "")).startswith("lab_")
 
 
 def _remember(run: Run) -> None:
