@@ -137,10 +137,11 @@ def against_peers() -> bool:
             usual = {"model": {**OLD["model"], "n_layers": layers}, "train": {"lr": 1e-3}}
             seconds, steps = peer_seconds(name, recipe(usual, seed=1), usual=True)
             quickest = min(quickest, seconds or quickest)
-            print(f"{name}, {layers} layers, AdamW 1e-3: {shown(seconds)}, {steps} steps", flush=True)
+            print(f"{name}, {layers} layer(s), AdamW 1e-3: {shown(seconds)}, {steps} steps", flush=True)
         seconds, steps = peer_seconds(name, recipe({}, seed=1), usual=False)
         print(f"{name}, our recipe: {shown(seconds)}, {steps} steps", flush=True)
-    if ours is None:
+    if ours is None or quickest == float("inf"):
+        print("nothing to compare: no seconds on one of the sides")
         return False
     print(f"the quickest peer takes {quickest / ours:.1f} times as long, bar {PEERS_RATIO}")
     return quickest / ours >= PEERS_RATIO

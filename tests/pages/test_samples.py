@@ -117,3 +117,9 @@ def test_the_first_sample_is_small_and_shows_how_it_learned() -> None:
         "one where it hesitates"
     )
     assert surest(shipped.saved_steps()[-1]) > 0.9
+
+
+def test_a_page_opened_by_itself_has_a_sample_too(both: None) -> None:
+    """No visit was told of: nothing says which page this is."""
+    at = AppTest.from_file(str(ROOT / "pages" / "attention.py"), default_timeout=60)
+    assert in_view(checked(at.run())) == state.SAMPLE
