@@ -208,7 +208,9 @@ def labels(unseen: int = UNSEEN) -> dict[str, Any]:
         "attention_help": _(
             "Each square is one head looking at one example. A row is a query (the token that asks), a column a key "
             "(the token it looks at); the darker or brighter, the more weight. Every row adds up to 1."
-        ),
+        )
+        + " "
+        + _("Double click, or Enter, opens one on the Attention page."),
         "encoder_self": _("Encoder self"),
         "decoder_self": _("Decoder self"),
         "decoder_cross": _("Cross"),
@@ -249,7 +251,6 @@ def labels(unseen: int = UNSEEN) -> dict[str, Any]:
             "A new run that begins with the weights of step {step}, with settings of training that you choose."
         ),
         "newest": _("Newest"),
-        "lead_attention": _("Double click or Enter: open on the Attention page"),
         "lead_generate": _("Open on the Generate page"),
         "loss_alt": _("Loss over training steps. Step {step}: {loss}. Guessing would be {guess}."),
         "token_accuracy": _("Token accuracy"),

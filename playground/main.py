@@ -40,6 +40,11 @@ CSS = """
 .st-key-message { min-height: 1.6rem; }
 .st-key-message [data-testid="stMarkdown"] p, .st-key-message [data-testid="stCaptionContainer"] p {
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.st-key-intro [data-testid="stMarkdown"] p { font-size: 0.875rem; }
+@media (max-width: 1100px) { /* a projector: one row for both */
+  .st-key-intro > [data-testid="stElementContainer"]:first-child { display: none; }
+  [data-testid="stVerticalBlock"]:has(.st-key-intro) .st-key-message:has([data-testid="stCaptionContainer"]) { display: none; }
+}
 .st-key-message button { min-height: 0; padding: 0; }
 .st-key-message .st-key-coach [data-testid="stMarkdown"] p { white-space: normal; }
 .st-key-message .st-key-coach { gap: 0.2rem 0.6rem; }

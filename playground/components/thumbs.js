@@ -108,7 +108,7 @@ class Thumbs {
     if (cell) { ctx.lineWidth = 2; ctx.strokeStyle = data.look.heads[item.head % data.look.heads.length]; ctx.strokeRect(rim + cell.column * w, rim + cell.row * h, w, h); }
     const name = this.nameOf(item);
     setText(this.caption, cell ? `${name}\n${fill(data.labels.cell, { query: queries[cell.row] ?? "", i: cell.row + 1, key: keys[cell.column] ?? "",
-      j: cell.column + 1, weight: matrix[cell.row][cell.column].toFixed(3) })}\n${data.labels.lead_attention}` : `${name}\n${data.labels.lead_attention}`);
+      j: cell.column + 1, weight: matrix[cell.row][cell.column].toFixed(3) })}` : name);
     this.board.tip.show(item.canvas, "", this.popover, true);
   }
 
