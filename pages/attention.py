@@ -34,9 +34,13 @@ if not steps:
     st.stop()
 readable_before = f"{PAGE}.readable.{run.id}"  # what cannot be read takes no picture away: the field says what is wrong
 if src is None or (writes == "typed" and target is None):
+    of_source = src is None
     src, writes, target = st.session_state.get(readable_before, (None, writes, target))
     if src is not None:
-        st.caption(_("Shown is the last text that could be read: {text}").format(text=plain(data.vocab.decode(src))))
+        text = plain(data.vocab.decode(src))
+        sentence = _("Shown is the last text that could be read: {text}")
+        other = _("Shown is the last picture whose target could be read: {text}")
+        st.caption((sentence if of_source else other).format(text=text))
 st.session_state[readable_before] = src, writes, target
 if src is None or (writes == "typed" and target is None):
     st.info(_("Type a text on the left: its attention appears here."))

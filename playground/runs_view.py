@@ -139,9 +139,10 @@ def bring_in(file: IO[bytes]) -> tuple[Run | None, str]:
 
 def choose(runs: list[Run], search: str) -> list[str]:
     """The table, a page at a time. Returns the chosen ids; drawn anew every two seconds while something trains."""
+    height = table_height(len(runs))
     runs = runs_list.ordered(search, runs)
     if not runs:
-        with st.container(height=8 * ROW_HEIGHT, border=False):  # the place of the table: nothing below it jumps
+        with st.container(height=height, border=False):  # the place of the table: nothing below it jumps
             st.info(_("No run holds all these words. Search for less, or empty the search."))
         return ticked()
     pages = -(-len(runs) // PAGE_SIZE)
@@ -158,6 +159,11 @@ def choose(runs: list[Run], search: str) -> list[str]:
     return list(st.session_state[SELECTED])
 
 
+def table_height(n: int) -> int:
+    """Pixels of a table of n runs, of which eight are seen at once, and its head."""
+    return (min(n, ROWS) + 1) * ROW_HEIGHT + 2
+
+
 def table(ids: list[str]) -> None:
     rows = runs_list.rows(map(store.find, ids))
     before: list[str] = st.session_state[SELECTED]
@@ -171,7 +177,7 @@ def table(ids: list[str]) -> None:
         selection_default={"selection": {"rows": [ids.index(run_id) for run_id in before if run_id in ids]}},
         hide_index=True,
         row_height=ROW_HEIGHT,
-        height=(min(len(ids), ROWS) + 1) * ROW_HEIGHT + 2,
+        height=table_height(len(ids)),
         column_config=columns(),
         placeholder="–",
         alt=_("The list of runs: what each was, what came out, what it does now."),

@@ -8,14 +8,12 @@ typed and the tap on Train after it come in one message.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import streamlit as st
 
-from core.config import RunConfig
-from playground import address, fields, state
-from playground.draft import BRANCH, Draft, changes_text
+from playground import fields, state
+from playground.draft import Draft, changes_text
 from playground.forms import asked_for, gather, why_not
 from playground.i18n import _
 from playground.pick import title
@@ -25,10 +23,11 @@ from playground.runs.store import ACTIVE, Run, Status
 from playground.settings import words
 from playground.text import plain
 from playground.views.train import branch
+from playground.views.train.begin import PACE, create, crowded, fresh, grow, refuse, telling
 from playground.views.train.coach_view import LOOKS_EVERY, coach
 from playground.views.train.intro import at_work
 
-PACE, PACES = "toolbar.pace", (0, 20, 5, 1)  # steps a second; 0: as fast as it can
+PACES = (0, 20, 5, 1)  # steps a second; 0: as fast as it can
 FACTORS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10)  # offered learning rates, times the configured one
 
 
@@ -158,58 +157,10 @@ def _start(run_id: str, paused_at: int | None = None) -> None:
         )
         return
     draft: Draft = st.session_state["draft"]
-    if draft.branch is not None:
-        with telling():
-            if (run := branch.grow(draft, config)) is not None:
-                run.set_pace(fields.kept(PACE, 0) or None)
-                launcher().submit(run.id, state.owner(), None if paused_at is None else draft.branch + paused_at)
-                state.set_run(run.id)
-                address.put({BRANCH: None})  # the next Train is a run of its own
-        return
-    _create(config, paused_at)
-
-
-def _create(config: RunConfig, paused_at: int | None) -> None:
-    with telling():
-        run = store.create(config, state.owner())
-        run.set_pace(fields.kept(PACE, 0) or None)
-        launcher().submit(run.id, state.owner(), paused_at)
-        state.set_run(run.id)
-
-
-def crowded(run_id: str = "") -> bool:
-    """No more runs for this person now: said below the toolbar. A run that has its place already may keep it."""
-    sentence = state.too_many(run_id)
-    if sentence:
-        st.session_state["trouble"] = sentence
-    return bool(sentence)
-
-
-def fresh(key: str) -> str:
-    """The key of a box that shows what is in force: after a refusal another one."""
-    refused: dict[str, int] = st.session_state.setdefault("refused", {})
-    return f"{key}#{refused[key]}" if key in refused else key
-
-
-def refuse(key: str) -> None:
-    """What stands in the box of this key was refused: it must not go on standing there as if it were in force."""
-    base, _sign, n = key.rpartition("#")
-    refused: dict[str, int] = st.session_state["refused"]
-    known = base in refused and n == str(refused[base])
-    refused[base if known else key] = int(n) + 1 if known else 1
-
-
-@contextmanager
-def telling(box: str = "") -> Iterator[None]:
-    """A disk that refuses becomes a sentence below the toolbar, and `box`, the key of one, is made anew."""
-    try:
-        yield
-    except OSError as error:
-        if box:
-            refuse(box)
-        st.session_state["trouble"] = _("The run folder cannot be written: {reason}").format(
-            reason=error.strerror or type(error).__name__
-        )
+    if draft.branch is None:
+        create(config, paused_at)
+    elif (parent := store.find(draft.run_id)) is not None:
+        grow(parent, draft.branch, config, paused_at)
 
 
 def _pause(run_id: str) -> None:
@@ -256,7 +207,7 @@ def _reset(run_id: str) -> None:
         _stop(run_id)  # its place goes to the new run
     elif crowded():
         return
-    _create(run.config, 0)
+    create(run.config, 0)
     st.session_state["reset"] = st.session_state.get("run")  # said while it waits at step 0
 
 

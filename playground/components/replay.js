@@ -26,7 +26,7 @@ class Replay {
   // Another run is in view.
   forget() {
     this.pause();
-    this.at = this.told = null;
+    this.at = this.told = this.shown = null;
     this.looks.clear();
   }
 

@@ -38,6 +38,7 @@ class Samples {
       setText(sign.firstChild, !wrong ? "✓" : told ? "✗" : `✗ ${wrong}`);
       setText(sign.lastChild, wrong && told ? sample.expected.join("") : "");
       row.lead = sample.src.join("");
+      setAttr(row, "title", labels.lead_generate);
       setAttr(sign, "class", wrong ? "sign bad" : "sign good");
       setAttr(sign, "title", wrong ? fill(labels.wrong_tokens, { n: wrong, expected: sample.expected.join(" ") }) : labels.all_right);
       setAttr(row, "aria-label", `${sample.src.join(" ")} → ${sample.got.join(" ")}: ${wrong ? fill(labels.wrong_tokens, { n: wrong, expected: sample.expected.join(" ") }) : labels.all_right}`);
@@ -51,7 +52,7 @@ class Samples {
   }
 
   row() {
-    const row = add(this.box, "div", { class: "sample", role: "listitem", tabindex: 0, title: this.board.data.labels.lead_generate });
+    const row = add(this.box, "div", { class: "sample", role: "listitem", tabindex: 0 });
     const lead = () => this.board.open({ page: "generate", text: row.lead });
     row.onclick = lead;
     row.onkeydown = (event) => { if (event.key === "Enter") lead(); };

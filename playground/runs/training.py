@@ -210,8 +210,7 @@ class Training:
             if self.stop:
                 return "stopped"
             if trainer.done:
-                if self.checkpoints.saved_step != self.step:
-                    self.checkpoints.checkpoint()
+                self.checkpoints.last()
                 self._event("examined", step=self.step, **examine(trainer.model, trainer.data, self.step))
                 return "finished"
             if self.leave.is_set():

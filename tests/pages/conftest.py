@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from core.config import RunConfig
 from playground import toolbar
-from playground.runs import store
+from playground.runs import branches, store
 from playground.runs.store import Run, Status
-from playground.views.train import coach_view
+from playground.views.train import begin, coach_view
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = "sample-test"
@@ -40,6 +40,12 @@ class Notes:
         self._put(run_id, "running")
         return True
 
+    def train_on(self, run_id: str, steps: int, owner: str = "") -> bool:
+        run = store.find(run_id)
+        assert run is not None
+        branches.train_on(run, steps)
+        return self.resume(run_id, owner)
+
     def pause(self, run_id: str) -> None:
         self.calls.append(("pause", run_id))
         self._put(run_id, "paused")
@@ -58,7 +64,7 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     notes = Notes()
-    for module in (toolbar, coach_view):
+    for module in (toolbar, begin, coach_view):
         monkeypatch.setattr(module, "launcher", lambda: notes)
     monkeypatch.setattr(store.Run, "alive", lambda self: True)
     return notes

@@ -1,17 +1,14 @@
-"""Branch from step n: a link that any page may offer, the row that says what will be, and the click that does it."""
+"""Branch from step n: a link that any page may offer, and the row that says what Train then does."""
 
 from pathlib import Path
 
 import streamlit as st
 
-from core.config import RunConfig
-from core.messages import ConfigError
 from core.train import REWARM
-from playground import state
 from playground.draft import Draft
 from playground.i18n import _
-from playground.runs import branches, store
-from playground.runs.store import Run, RunError
+from playground.runs import store
+from playground.runs.store import Run
 from playground.settings import names
 from playground.text import plain
 
@@ -53,19 +50,3 @@ def _leave() -> None:
     draft: Draft = st.session_state["draft"]
     draft.branch = None
     draft.load(draft.base)
-
-
-def grow(draft: Draft, config: RunConfig) -> Run | None:
-    """The branch that the draft asks for, not yet trained; None, with the reason below the toolbar, where there can be none.
-    Raises OSError.
-    """
-    parent = store.find(draft.run_id)
-    if parent is None or draft.branch is None:
-        return None
-    try:
-        return branches.branch(parent, draft.branch, config, state.owner())
-    except (ConfigError, RunError) as error:
-        problem = error.problems[0] if isinstance(error, ConfigError) else error
-        reason = _(problem.template).format(**problem.values)
-        st.session_state["trouble"] = _("Nothing was started. {reason}").format(reason=reason)
-        return None

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from core.config import TrainConfig
 from playground.i18n import N_
+from playground.settings import scales
 from playground.settings.recipes import settings_for
 from playground.views.train.facts import SOLVED, Facts
 
@@ -51,14 +53,18 @@ class Rule:
 
 def recipe_rate(facts: Facts) -> float:
     """The rate of the task's own settings."""
-    from core.config import TrainConfig
-
     return float(settings_for(facts.config.task.name)["train"].get("lr", TrainConfig().lr))
 
 
 def wide(facts: Facts) -> float:
     """The rate in force, in the measure of a model of the usual width, times the rate of the task's own settings."""
     return facts.lr * max(1.0, facts.config.model.d_model / WIDTH) / recipe_rate(facts)
+
+
+def better_rate(facts: Facts) -> float:
+    """The rate of the task's own settings, less for a wider model; of a run that had less than thrice that, a tenth of its own."""
+    wider = max(1.0, facts.config.model.d_model / WIDTH)
+    return float(f"{recipe_rate(facts) / wider if wide(facts) >= HIGH else facts.lr / 10:.2g}")
 
 
 def ended(facts: Facts) -> bool:
@@ -127,17 +133,7 @@ def go_back(facts: Facts) -> tuple[Action, ...]:
 
 
 def own_rate(facts: Facts) -> tuple[Action, ...]:
-    wider = max(1.0, facts.config.model.d_model / WIDTH)
-    rate = float(f"{recipe_rate(facts) / wider:.2g}")
-    return draft(N_("Set the rate to {better_rate}"), train={"lr": rate})
-
-
-def smaller_rate(facts: Facts) -> tuple[Action, ...]:
-    return (
-        own_rate(facts)
-        if wide(facts) > HIGH
-        else draft(N_("Set the rate to {better_rate}"), train={"lr": facts.lr / 10})
-    )
+    return draft(N_("Set the rate to {better_rate}"), train={"lr": better_rate(facts)})
 
 
 def after_solved(facts: Facts) -> tuple[Action, ...]:
@@ -170,7 +166,7 @@ RULES = (
         lambda f: f.diverged_at is not None,
         N_("It broke off at step {diverged_at}: loss or gradient was no finite number. The rate was {rate}; this task's own settings use {usual_rate}."),
         ("diverged_at",),
-        smaller_rate,
+        own_rate,
     ),
     Rule(
         "jumped",
@@ -303,7 +299,6 @@ def values(facts: Facts) -> dict[str, object]:
     config, (raised_at, before, after) = facts.config, facts.raised or (0, facts.lr, facts.lr)
     shares = {name: percent(getattr(facts, name)) for name in ("exact", "token", "trained", "short", "long", "padded")}
     losses = {name: number(getattr(facts, name)) for name in ("loss", "middle", "before", "guess")}
-    better = facts.lr / 10 if wide(facts) <= HIGH else recipe_rate(facts) / max(1.0, config.model.d_model / WIDTH)
     return {
         **shares,
         **losses,
@@ -314,11 +309,11 @@ def values(facts: Facts) -> dict[str, object]:
         "hesitates": facts.hesitates,
         "diverged_at": facts.diverged_at,
         "raised_at": raised_at,
-        "rate_before": f"{before:g}",
-        "rate_after": f"{after:g}",
-        "rate": f"{facts.lr:g}",
-        "usual_rate": f"{recipe_rate(facts):g}",
-        "better_rate": f"{better:.2g}",
+        "rate_before": scales.text(before),
+        "rate_after": scales.text(after),
+        "rate": scales.text(facts.lr),
+        "usual_rate": scales.text(recipe_rate(facts)),
+        "better_rate": scales.text(better_rate(facts)),
         "d_model": config.model.d_model,
         "d_k": config.model.d_k,
         "root": number(config.model.d_k**0.5),

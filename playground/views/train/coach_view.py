@@ -8,10 +8,11 @@ import streamlit as st
 from playground import draft as drafts
 from playground import state
 from playground.i18n import _
-from playground.runs import branches, changes, store
+from playground.runs import changes, store
 from playground.runs.launcher import launcher
 from playground.runs.store import Run, Status
 from playground.text import plain
+from playground.views.train.begin import crowded, grow, telling
 from playground.views.train.coach import Action, Rule, values, verdict
 from playground.views.train.facts import Facts, facts_of
 
@@ -66,8 +67,6 @@ def offer(run: Run, rule: Rule, i: int, action: Action, now: Facts, watching: bo
 
 def act(run_id: str, rule_name: str, i: int, step: int) -> None:
     """Do what a button offered, if the coach still says the same of the run in view."""
-    from playground.toolbar import crowded, telling  # which draws the coach
-
     run = store.find(run_id)
     if run is None or st.session_state.get("run") != run_id:
         return
@@ -87,14 +86,13 @@ def act(run_id: str, rule_name: str, i: int, step: int) -> None:
         return
     if crowded(run_id):
         return
+    if action.do == "branch":
+        step = max((saved for saved in run.saved_steps() if saved <= action.step), default=action.step)
+        train = run.config.train.model_copy(update={"lr": action.lr})
+        grow(run, step, run.config.model_copy(update={"train": train}))
+        return
     with telling():
-        if action.do == "branch":
-            step = max(saved for saved in run.saved_steps() if saved <= action.step)
-            train = run.config.train.model_copy(update={"lr": action.lr})
-            new = branches.branch(run, step, run.config.model_copy(update={"train": train}), state.owner())
-            launcher().submit(new.id, state.owner())
-            state.set_run(new.id)
-            return
         if action.do == "train_on":
-            branches.train_on(run, action.step)
-        launcher().resume(run.id, state.owner())
+            launcher().train_on(run.id, action.step, state.owner())
+        else:
+            launcher().resume(run.id, state.owner())

@@ -15,7 +15,9 @@ SHOWN = "intro"  # in the session: decided at the first visit, until the person 
 
 def intro() -> None:
     """One row below the toolbar, which the keyboard reaches first."""
-    if not st.session_state.setdefault(SHOWN, state.latest_own() is None):
+    if SHOWN not in st.session_state:
+        st.session_state[SHOWN] = state.latest_own() is None
+    if not st.session_state[SHOWN]:
         return
     with st.container(key="intro", horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(

@@ -22,8 +22,10 @@ def lead(run: Run, clicked: Any) -> None:
     if not isinstance(clicked, dict):
         return
     page, step = clicked.get("page"), step_seen(run)
-    if page == "branch" and clicked.get("step") in run.saved_steps():
-        step = clicked["step"]
+    if page == "branch":
+        step = clicked.get("step")
+        if type(step) is not int or step not in run.saved_steps():
+            return
     query = {"run": run.id} | ({} if step is None else {"step": str(step)})
     if page == "branch":
         page, query = "train", {"run": run.id, "branch": str(step)}
