@@ -437,6 +437,9 @@ def texts() -> dict[str, str]:
         "back": _("Back"),
         "restart": _("Restart"),
         "finish": _("To the end"),
+        "keys": _(
+            "Keys: → or N writes the next token, ← takes it back, space plays, while no field or button has the focus."
+        ),
         "source": _("Source"),
         "output": _("Output"),
         "answer": _("Right answer"),

@@ -11,9 +11,11 @@ class View {
     this.$ = (name) => root.querySelector(name);
     this.tip = tooltip(root);
     this.row = null; this.playing = false; this.count = 0;
+    const press = (name) => () => { const button = this.$(`.${name}`); return button.disabled ? false : button.onclick?.(); };
+    this.quiet = hotkeys({ ArrowRight: press("next"), n: press("next"), ArrowLeft: press("back"), " ": press("play") });
   }
 
-  close() { clearTimeout(this.timer); }
+  close() { clearTimeout(this.timer); this.quiet(); }
 
   take(data, send) {
     const n = data.tokens.length;
@@ -44,6 +46,7 @@ class View {
       this.buttons();
     });
     this.$(".play").classList.toggle("pause", this.playing);
+    for (const name of ["play", "next", "back"]) setAttr(this.$(`.${name}`), "title", t.keys);
     const go = (to) => () => { this.playing = false; clearTimeout(this.timer); this.command({ to }); };
     button("next", `${t.next} ›`, data.over, go(n + 1));
     button("back", `‹ ${t.back}`, n === 0, go(n - 1));

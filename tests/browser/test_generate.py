@@ -135,3 +135,60 @@ def test_the_model_is_judged_by_what_it_wrote_itself(server: Server, page: Any) 
     first = page.locator(".output .token").first
     assert "✎" in first.inner_text()
     assert "✗" not in first.inner_text()
+
+
+IN_PART = (
+    "sel => { const inner = document.activeElement?.shadowRoot?.activeElement; return Boolean(inner?.matches(sel)); }"
+)
+
+
+def tab_to(page: Any, selector: str, most: int = 60) -> None:
+    """Press Tab until a part of this component has the focus."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if page.evaluate(IN_PART, selector):
+            return
+    pytest.fail(f"Tab does not reach {selector}")
+
+
+def test_the_rows_are_reached_and_pressed_by_keyboard(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run)
+    tab_to(page, "#generate .odd:nth-child(1)")
+    page.keyboard.press("Tab")
+    assert page.evaluate(IN_PART, ".odd:nth-child(2)")
+    name = page.locator("#generate .odd .name").nth(1).inner_text()
+    page.keyboard.press("Enter")
+    wait_for(page, 1)
+    assert output(page) == [name]
+    tab_to(page, "#generate .looks .line")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert page.locator("#generate .looks .line").nth(1).get_attribute("aria-pressed") == "true"
+    assert page.locator("#generate .looks .line").nth(1).bounding_box()["height"] > 10  # a box that can show the focus
+    tab_to(page, "#generate .sofar .line")
+    page.keyboard.press("Enter")
+    assert "position 1" in page.locator("#generate .odds h4").inner_text()
+
+
+def test_keys_do_what_buttons_do_while_no_control_has_the_focus(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run)
+    page.keyboard.press("ArrowRight")
+    wait_for(page, 1)
+    page.keyboard.press("n")
+    wait_for(page, 2)
+    page.keyboard.press("ArrowLeft")
+    wait_for(page, 1)
+    page.keyboard.press("Space")
+    page.locator("#generate .play.pause").wait_for()
+    wait_for(page, 3)
+    page.keyboard.press("Space")
+    page.locator("#generate .play:not(.pause)").wait_for()
+    page.wait_for_timeout(1000)
+    n = len(output(page))
+    field = page.get_by_role("textbox", name="Source text")
+    field.focus()
+    field.press("ArrowLeft")
+    field.press("n")  # is typed
+    page.wait_for_timeout(500)
+    assert len(output(page)) == n
+    assert "n" in field.input_value()
