@@ -20,6 +20,7 @@ from playground.text import plain
 METRICS = {"loss": N_("Loss"), "token_accuracy": N_("Token accuracy"), "exact_match": N_("Exact match")}
 MOST_NAMED, SHOWN = 8, 40  # ids in a notice, characters of each
 USUAL: tuple[tuple[str, Any], ...] = (("smoothing", 0.0), ("x", "step"), ("log_y", False))
+ALONE = {"loss": 0, "token_accuracy": 0, "exact_match": 2}  # slots: a run by itself has the colours of the Train page
 HELP = {
     "loss": N_("Cross-entropy in nats a token on the training strings: 0 is perfect, ln V is a guess."),
     "token_accuracy": N_(
@@ -118,8 +119,11 @@ def curves(rows: list[Row], view: View) -> None:
     slots = runs_list.slots(st.session_state.get("runs.slots", {}), [row.run.id for row in rows])
     st.session_state["runs.slots"] = st.session_state.get("runs.slots", {}) | slots
     names = labels(rows)
-    lines = tuple(Line(name, slots[row.run.id]) for name, row in zip(names, rows, strict=True))
     frames = [history(row.run.metrics()) for row in rows]
+
+    def colours_of(metric: str) -> list[int]:
+        return [slots[row.run.id] for row in rows] if len(rows) > 1 else [ALONE[metric]]
+
     for place, (metric, word) in zip(st.columns(len(METRICS)), METRICS.items(), strict=True):
         log = log_y and metric == "loss"
         data = [line(f, metric, n, x=x, weight=weight, log_y=log) for f, n in zip(frames, names, strict=True)]
@@ -130,7 +134,7 @@ def curves(rows: list[Row], view: View) -> None:
                 st.caption(_("Nothing is measured yet. It appears while the run trains."))
                 continue
             spec = charts.curves(
-                lines,
+                tuple(Line(name, colour) for name, colour in zip(names, colours_of(metric), strict=True)),
                 x_title=x_title,
                 y_title=_("nats a token") if metric == "loss" else _("share"),
                 log_y=log,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-LANGUAGES = {"en": "EN", "zh_CN": "中"}
+LANGUAGES = {"en": "English", "zh_CN": "中文"}
 LOCALE = Path(__file__).parent / "locale"
 SESSION_KEY = "language"
 _page = threading.local()  # what was settled for the page that this thread draws

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from playground import address, state
+from playground import address, keys, state
 from playground.components import component
 from playground.i18n import LANGUAGES, SESSION_KEY, _, language, settle
 from playground.lessons import LABS
@@ -65,6 +65,7 @@ def draw() -> None:
     st.html(CSS)
     with st.container(key="language", width="content", horizontal=True, gap=None):
         component("history")(key="history", width=1, height=1)
+        list_of_keys()
         switch()
     pages = [
         ("train", _("Train"), ""),
@@ -88,8 +89,15 @@ def existing(pages: list[tuple[str, str, str]]) -> list[StreamlitPage]:
     ]
 
 
+def list_of_keys() -> None:
+    with st.popover(_("Keys"), icon=":material/keyboard:", type="tertiary"):
+        st.caption(_("A letter, space or arrow works while no box, button or slider has the focus: those keep it."))
+        lines = [f"| {_(page)} | `{_(key)}` | {_(what)} |" for page, key, what in keys.LISTED]
+        st.markdown("\n".join(["| | | |", "|---|---|---|", *lines]))
+
+
 def switch() -> None:
-    """中/EN. The URL beats the switch, so the switch rewrites a `?lang=` that stands there."""
+    """The other language. The URL beats the switch, so the switch rewrites a `?lang=` that stands there."""
     asked = address.current("lang")
     if asked and st.session_state.get("url_language") != asked:  # followed a link: stay with it on the other pages
         st.session_state["url_language"] = asked

@@ -14,7 +14,7 @@ import pandas as pd
 from core.config import RunConfig
 from core.tasks import TASKS
 from playground import differences, look
-from playground.i18n import _, language
+from playground.i18n import N_, _, language
 from playground.runs import changes, states, store
 from playground.runs.changes import Changes
 from playground.runs.log import last_exact_match
@@ -25,6 +25,7 @@ PAGE_SIZE = 100
 MOST_COMPARED = 8
 PIN = "★"
 NO_LABEL = Label()
+ORDERS = {"newest": N_("Newest first"), "best": N_("Best first")}
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,19 @@ def title(run: Run, label: Label | None = None) -> str:
     return names.own(run, label)
 
 
-def ordered(search: str = "", listed: Sequence[Run] | None = None) -> list[Run]:
-    """The runs that fit the search: pinned first, then newest first, the shipped samples last."""
+def ordered(search: str = "", listed: Sequence[Run] | None = None, order: str = "newest") -> list[Run]:
+    """The runs that fit the search: pinned first, then newest first, the shipped samples last; or by what they write right."""
     runs = [(run, _label(run)) for run in (store.list_runs() if listed is None else listed)]
     words, spoken = search.casefold().split(), language()
     if words:
         runs = [pair for pair in runs if all(word in _searched(*pair, spoken) for word in words)]
+    if order == "best":  # what was never tested comes last
+        runs.sort(key=lambda pair: -1.0 if (found := _exact_match(pair[0])) is None else found, reverse=True)
     return [run for run, label in sorted(runs, key=lambda pair: not pair[1].pinned)]
 
 
 def row(run: Run) -> Row:
-    return Row(run, _label(run), run.status(), last_exact_match(run.path / "metrics.jsonl"))
+    return Row(run, _label(run), run.status(), _exact_match(run))
 
 
 def rows(runs: Iterable[Run | None]) -> list[Row]:
@@ -163,6 +166,7 @@ def unique(names: Sequence[str]) -> list[str]:
 # What was read from a run's small files, kept until the file changes. Bounded by starting anew.
 _labels: dict[Path, tuple[int, Label]] = {}
 _states: dict[Path, tuple[int, str]] = {}
+_exact: dict[Path, tuple[tuple[int, int], float | None]] = {}
 _texts: dict[tuple[Path, str], tuple[Label, str]] = {}
 _damaged: dict[Path, tuple[list[int], list[str]]] = {}
 _KEPT = 20_000
@@ -180,6 +184,19 @@ def _label(run: Run) -> Label:
     known = _labels.get(path)
     if known is None or known[0] != changed:
         known = _keep(_labels, path, (changed, run.label()))
+    return known[1]
+
+
+def _exact_match(run: Run) -> float | None:
+    """The last tested one; read again when the metrics grow."""
+    path = run.path / "metrics.jsonl"
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    mark, known = (stat.st_mtime_ns, stat.st_size), _exact.get(path)
+    if known is None or known[0] != mark:
+        known = _keep(_exact, path, (mark, last_exact_match(path)))
     return known[1]
 
 

@@ -58,8 +58,16 @@ def head(runs: list[Run], more: Callable[[], None]) -> str:
             key="runs.search",
             placeholder=_("name, tag, note, task or setting"),
             max_chars=100,
-            width=320,
+            width=280,
             help=_("Shows the runs that hold all these words, for example: reverse heads 8"),
+        )
+        st.selectbox(
+            _("Order"),
+            list(runs_list.ORDERS),
+            key="runs.order",
+            format_func=lambda order: _(runs_list.ORDERS[order]),
+            width=150,
+            help=_("Best first: by exact match at the last test, over all pages of the list. Pinned runs stand first."),
         )
         if broken:
             text = ngettext("Resume {n} interrupted run", "Resume all {n} interrupted runs", len(broken))
@@ -140,7 +148,7 @@ def bring_in(file: IO[bytes]) -> tuple[Run | None, str]:
 def choose(runs: list[Run], search: str) -> list[str]:
     """The table, a page at a time. Returns the chosen ids; drawn anew every two seconds while something trains."""
     height = table_height(len(runs))
-    runs = runs_list.ordered(search, runs)
+    runs = runs_list.ordered(search, runs, st.session_state.get("runs.order") or "newest")
     if not runs:
         with st.container(height=height, border=False):  # the place of the table: nothing below it jumps
             st.info(_("No run holds all these words. Search for less, or empty the search."))

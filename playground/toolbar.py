@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from playground import fields, state
+from playground import fields, keys, state
 from playground.draft import Draft, changes_text
 from playground.forms import asked_for, gather, why_not
 from playground.i18n import _
@@ -42,13 +42,19 @@ def toolbar(run: Run, draft: Draft, off: str) -> None:
     with st.container(key="toolbar", horizontal=True, vertical_alignment="center", gap="xsmall"):
         if active and now != "paused":
             button(
-                "pause", _("Pause"), "pause", _("Stop after this step; go on whenever you like."), "P", _pause, run.id
+                "pause",
+                _("Pause"),
+                "pause",
+                _("Stop after this step; go on whenever you like."),
+                keys.TRAIN,
+                _pause,
+                run.id,
             )
         elif active and not changed:
-            button("resume", _("Resume"), "play_arrow", _("Go on training."), "P", _resume, run.id, primary=True)
+            button("resume", _("Resume"), "play_arrow", _("Go on training."), keys.TRAIN, _resume, run.id, primary=True)
         elif own and now == "interrupted" and not changed:
             help_text = _("Go on exactly where this run was interrupted.")
-            button("resume", _("Resume"), "play_arrow", help_text, "P", _resume, run.id, primary=True)
+            button("resume", _("Resume"), "play_arrow", help_text, keys.TRAIN, _resume, run.id, primary=True)
         else:
             help_text = _("Train a new model with the settings on the left.")
             button(
@@ -56,7 +62,7 @@ def toolbar(run: Run, draft: Draft, off: str) -> None:
                 _("Train"),
                 "play_arrow",
                 help_text,
-                "P",
+                keys.TRAIN,
                 _start,
                 run.id,
                 primary=True,
@@ -68,7 +74,9 @@ def toolbar(run: Run, draft: Draft, off: str) -> None:
         step_at = _step_target(run, status)
         steppable = not changed and own and now in ("paused", "interrupted", "draft")
         if steppable:
-            button("step", _("Step"), "skip_next", _("One training step, then pause."), "S", _step, run.id, step_at)
+            button(
+                "step", _("Step"), "skip_next", _("One training step, then pause."), keys.STEP, _step, run.id, step_at
+            )
         else:
             wait = active and now != "paused"
             button(
@@ -76,7 +84,7 @@ def toolbar(run: Run, draft: Draft, off: str) -> None:
                 _("Step"),
                 "skip_next",
                 _("A new run that pauses after one step.") if not wait else _("Pause first."),
-                "S",
+                keys.STEP,
                 _start,
                 run.id,
                 1,
@@ -93,7 +101,7 @@ def toolbar(run: Run, draft: Draft, off: str) -> None:
             else _(
                 "A new run with the same settings, seed and start weights, paused at step 0. This one is kept in Runs."
             ),
-            "X",
+            keys.RESET,
             _reset,
             run.id,
             disabled=not own,
@@ -114,7 +122,7 @@ def toolbar(run: Run, draft: Draft, off: str) -> None:
                 _("Train"),
                 "play_arrow",
                 _("Train a new model with the settings on the left; this run goes on."),
-                "N",
+                keys.NEW,
                 _start,
                 run.id,
                 primary=True,

@@ -306,6 +306,15 @@ def test_search(app: Open, crew: RunsNotes) -> None:
     assert "No run holds" in at.info[0].value
 
 
+def test_the_best_stand_first_where_that_is_asked_for(app: Open, crew: RunsNotes) -> None:
+    make(name="trained", records=10)
+    make(name="begun", records=4)
+    at = visit(app)
+    assert at.dataframe[0].value["name"].tolist()[:2] == ["begun", "trained"]
+    at.selectbox(key="runs.order").set_value("best").run()
+    assert at.dataframe[0].value["name"].tolist()[:2] == ["trained", "begun"]
+
+
 def test_one_bad_run_is_named_and_the_others_stay(app: Open, crew: RunsNotes) -> None:
     good, bad, newer = make(name="good"), make(), make()
     (bad.path / "run.json").write_text("{")

@@ -577,17 +577,17 @@ def test_another_page_and_back_keeps_the_draft(app: Open) -> None:
 
 def test_the_switch_the_url_and_the_labels(app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     at = app()
-    assert widget(at, "switch").label == "中"
+    assert widget(at, "switch").label == "中文"
     widget(at, "switch").click().run()
-    assert widget(at, "switch").label == "EN"
+    assert widget(at, "switch").label == "English"
     assert widget(at, "train").label != "Train"
     monkeypatch.setenv("LANGUAGE", "zh")  # AppTest words the options of a select box outside of the session
     widget(at, "switch").click().run()
     assert widget(at, "train").label == "Train"
     at = app(lang="zh")
-    assert widget(at, "switch").label == "EN"
+    assert widget(at, "switch").label == "English"
     widget(at, "switch").click().run()
-    assert widget(at, "switch").label == "中"
+    assert widget(at, "switch").label == "中文"
     assert at.query_params["lang"] == "en"
 
 

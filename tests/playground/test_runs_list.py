@@ -82,6 +82,16 @@ def test_pinned_first_then_newest(folder: Path) -> None:
     assert order[1:] == sorted([second.id, third.id], reverse=True)
 
 
+def test_best_first_over_the_whole_list_and_follows_what_is_trained(folder: Path) -> None:
+    none, low, high, pinned = (store.create(RunConfig()) for _ in range(4))
+    write(low, record(1, 0.25))
+    write(high, record(1, 0.75))
+    pinned.set_label(pinned=True)
+    assert runs_list.ordered(order="best", listed=store.list_runs()) == [pinned, high, low, none]
+    write(low, record(1, 0.25), record(2, 0.9))
+    assert runs_list.ordered(order="best", listed=store.list_runs()) == [pinned, low, high, none]
+
+
 def test_search_finds_names_tags_settings_and_follows_changes(folder: Path) -> None:
     one = store.create(config(model={"n_heads": 8}))
     two = store.create(config(task={"name": "sort"}))
