@@ -478,9 +478,6 @@ def texts() -> dict[str, str]:
         "locked_help": _(
             "Pointing at a small map shows that head for as long as you point. A click locks it: it stays until you click another."
         ),
-        "keys": _(
-            "Keys: space plays, → and ← go to the next and the previous saved step, while no field or button has the focus."
-        ),
         "all_heads": _("all heads of the layer"),
         "isolate": _("Click a token to see its lines only"),
         "release": _("Show all tokens"),

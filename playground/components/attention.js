@@ -77,7 +77,7 @@ const fitted = (x) => { // two digits, not below x: the end of a scale that hold
   const unit = 10 ** (Math.floor(Math.log10(x)) - 1);
   return Number((Math.ceil(x / unit - 1e-6) * unit).toPrecision(2));
 };
-const three = (x) => (x === null || x === undefined ? "–" : x.toFixed(3));
+const three = (x) => (x === null || x === undefined ? "–" : x.toFixed(3).replace(/^-(0\.0*)$/, "$1")); // no number is "-0.000"
 
 class View {
   constructor(root) {
@@ -145,7 +145,7 @@ class View {
     time.disabled = this.$(".play").disabled = data.steps.length < 2;
     time.oninput = () => { this.stop(); this.set({ step: data.steps[Number(time.value)] }, 250); };
     this.$(".play").onclick = () => (this.playing ? this.stop(true) : this.play());
-    setAttr(this.$(".play"), "title", t.keys);
+    setAttr(this.$(".play"), "aria-keyshortcuts", "Space");
     const group = (node, name, keys) => {
       setAttr(node, "aria-label", t[name]);
       if (node.children.length !== keys.length) keys.forEach(() => add(node, "button", { type: "button" }));
@@ -387,7 +387,7 @@ class View {
       if (cell >= 34 && !blocked && (view.show === "scores" || value >= 0.05)) {
         const [r, g, b] = rgb(colourOf(table, value, low, limit));
         add(cells, "text", { x: (x0 + (k + 0.5) * cell).toFixed(1), y: (y0 + (q + 0.5) * cell + 4).toFixed(1), "text-anchor": "middle", "font-size": 12, "pointer-events": "none",
-          fill: 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#111" : "#fff" }, view.show === "scores" ? value.toFixed(1) : value.toFixed(2));
+          fill: 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#111" : "#fff" }, view.show === "scores" ? value.toFixed(1).replace(/^-(0\.0)$/, "$1") : value.toFixed(2));
       }
     }
     add(svg, "rect", { x: x0, y: y0, width: cell * m.columns, height: cell * m.rows, fill: "none", stroke: soft, "stroke-width": 1 });

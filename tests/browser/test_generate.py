@@ -192,3 +192,25 @@ def test_keys_do_what_buttons_do_while_no_control_has_the_focus(page: Any, serve
     page.wait_for_timeout(500)
     assert len(output(page)) == n
     assert "n" in field.input_value()
+
+
+def test_the_buttons_of_the_sidebar_are_seen(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run)
+    page.mouse.move(900, 500)
+    for name in ("▶", "Branch from step 10"):
+        page.get_by_test_id("stSidebar").get_by_role(
+            "button", name=name
+        ).wait_for()  # help must not hide what it explains
+
+
+def test_little_is_not_shown_as_nothing(page: Any, server: Server) -> None:
+    page.goto(f"{server.url}/generate?run=sample-reverse&text=hgfeabcd&method=beam&out=6.5.4&step=1000")
+    page.wait_for_selector("#generate .tree svg")
+    shown = page.locator("#generate .odd .value, #generate .large .token i").all_inner_texts()
+    assert "<0.001" in shown
+    assert "0.000" not in shown
+    said = page.locator("#generate .tree svg g[tabindex]").evaluate_all(
+        "all => all.map((n) => n.getAttribute('aria-label'))"
+    )
+    assert any("<0.001" in text for text in said)
+    assert not any("probability 0.000" in text or "-0.000" in text for text in said)
