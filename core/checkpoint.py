@@ -17,8 +17,7 @@ from torch import Tensor
 
 from core.config import ModelConfig, RunConfig
 from core.files import open_plain
-from core.model import Transformer, parameter_counts
-from core.positions import PositionalEncoding
+from core.model import Transformer, WithoutMemory, parameter_counts
 from core.train import TrainingState
 
 UMASK = os.umask(0o022)  # it can only be read by setting it
@@ -55,7 +54,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 @lru_cache(maxsize=64)
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The tensors that a config builds, without building them."""
-    with torch.device("meta"):
+    with WithoutMemory():
         model = Transformer(config)
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
@@ -95,12 +94,9 @@ def load_weights(path: Path, config: ModelConfig, longest_target: int = 0) -> Tr
     Names, shapes and types must be those that the config builds, and every number finite. Raises CheckpointError.
     """
     weights, _ = read_tensors(path, shapes(config), 4 * sum(parameter_counts(config).values()), half=True)
-    with torch.device("meta"):  # no second copy of the weights, and no random numbers that are overwritten at once
+    with WithoutMemory():  # no second copy of the weights, and no random numbers that are overwritten at once
         model = Transformer(config, longest_target)
     model.load_state_dict(weights, assign=True)
-    for part in model.modules():
-        if isinstance(part, PositionalEncoding):
-            part.fix()
     return model.eval()
 
 

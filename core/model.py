@@ -1,9 +1,12 @@
 """The encoder-decoder Transformer (Vaswani et al. 2017, §3.1): embeddings, one block for both stacks, a linear output."""
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from core.attention import Cache, MultiHeadAttention, causal_mask, padding_mask
 from core.config import ModelConfig
@@ -253,3 +256,21 @@ def memory_estimate(config: ModelConfig, batch_size: int, length: int) -> int:
     per_token = 16 * config.d_model + 4 * config.d_ff + 3 * config.n_heads * length
     activations = batch_size * length * (2 * config.n_layers * per_token + 4 * config.n_vocab + 8 * config.d_model)
     return 4 * weights + 4 * activations
+
+
+class WithoutMemory(TorchFunctionMode):
+    """Inside, weights are made with a shape but without memory (device "meta"), so that a model of any size is built at once.
+
+    Only weights: `torch.device("meta")` around everything would load a large part of PyTorch (torch._dynamo, sympy: a second
+    or two) for a table of positions, and so would random values for weights that have none.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        if func in (torch.empty, torch.randn):
+            return torch.empty(*args, **{**kwargs, "device": "meta"})
+        if func in (Tensor.mul, Tensor.div) and args[0].is_meta:  # random values of another size
+            return args[0]
+        return func(*args, **kwargs)

@@ -76,16 +76,11 @@ class PositionalEncoding(nn.Module):
         if kind == "learned":
             self.weight = nn.Parameter(torch.randn(max_len, d_model) * 0.3)
         elif kind not in ("none", "rotary", "alibi"):
-            self.register_buffer("table", torch.empty(max_len, d_model), persistent=False)
-            self.fix()
+            # In no file of weights. The unit encoding is t here and divided by the length of each sequence below.
+            fixed = table("integer" if kind == "unit" else kind, max_len, d_model)
+            self.register_buffer("table", fixed, persistent=False)
         if placement == "one_direction":
             self.direction = nn.Parameter(torch.randn(d_model) / d_model**0.5)
-
-    def fix(self) -> None:
-        """Fill in the fixed table, which is in no file of weights."""
-        if hasattr(self, "table"):
-            # The unit encoding is t here and divided by the length of each sequence below.
-            self.table = table("integer" if self.kind == "unit" else self.kind, *self.table.shape)
 
     def forward(self, start: int, length: int, last: Tensor) -> Tensor | None:
         """Encodings of positions start … start+length-1. `last` (B,): position of the last token of each sequence.

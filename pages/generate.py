@@ -12,6 +12,7 @@ from playground.components import component
 from playground.i18n import _
 from playground.look import palette
 from playground.text import plain
+from playground.views.generate import hesitate
 from playground.views.train import branch
 
 PAGE = "generate"
@@ -58,6 +59,7 @@ if why := view.too_much(model, src, cap, options):
     st.info(why)
     st.stop()
 
+hint = st.container()
 layer = view.layer_of(model, len(src), cap, st.session_state.get(f"{PAGE}.layer"))
 weights = (str(run.weights_path(step)), run.weights_path(step).stat().st_mtime_ns)
 with models.heavy(run.config.model):
@@ -85,3 +87,5 @@ component("generate", "beams.js")(
 out, hand = (".".join(map(str, numbers)) for numbers in (now.draft.tokens, sorted(now.draft.hand)))
 here = {"step": str(step), "text": vocab.decode(src), "out": out, "hand": hand}
 address.write(PAGE, here | view.options_query(options))
+with hint:  # last: it may take a moment, and nothing waits for it
+    hesitate.offer(run, step, src, options, f"{PAGE}.step.{run.id}")

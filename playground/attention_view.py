@@ -476,10 +476,13 @@ def texts() -> dict[str, str]:
         "under_cross": _("Under each head: entropy in bits · distance to the nearer ideal (c copy, r reverse)"),
         "preview": _("Preview; click to lock"),
         "locked": _("Locked"),
+        "locked_help": _(
+            "Pointing at a small map shows that head for as long as you point. A click locks it: it stays until you click another."
+        ),
         "all_heads": _("all heads of the layer"),
         "isolate": _("Click a token to see its lines only"),
         "release": _("Show all tokens"),
-        "lines": _("Lines: the pattern; thicker and darker is more attention"),
+        "lines": _("Lines: the pattern; the thicker and stronger a line, the more attention"),
         "cell": _("query {query}\nkey {key}\nweight {pattern}\nscore {score}"),
         "predicts": _("reads {reads}, about to predict {writes}"),
         "is_blocked": _("blocked by the mask: the decoder may not look ahead"),

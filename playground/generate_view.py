@@ -255,14 +255,15 @@ def place_data(place: Place, options: DecodeOptions, drawn: int | None, packed: 
 
     packed: these as whole ten-thousandths, little endian, base64: thousands of numbers are ten times as long as a list.
     """
-    units = (place.cross * 10_000).round().flatten().numpy().astype("<u2") if packed else None
+    cross = place.cross.clamp(min=1e-4).where(place.cross > 0, 0.0)  # little is not nothing
+    units = (cross * 10_000).round().flatten().numpy().astype("<u2") if packed else None
     shown = options if options.method == "sample" else DecodeOptions(temperature=tempered(options))
     return {
         "p": [float(f"{x:.7g}") for x in distribution(place.logits, shown).tolist()],  # 0 only where it is cut off
         "plain": [float(f"{x:.7g}") for x in place.logits.softmax(-1).tolist()],
         "logits": [round(x, 4) for x in place.logits.tolist()],
         "draw": drawn,
-        "cross": [[[round(x, 4) for x in row] for row in layer] for layer in place.cross.tolist()]
+        "cross": [[[round(x, 4) for x in row] for row in layer] for layer in cross.tolist()]
         if units is None
         else base64.b64encode(units.tobytes()).decode(),
     }

@@ -30,8 +30,8 @@ CSS = """
 [data-testid="stSidebarUserContent"] [data-testid="stSliderThumbValue"] p { font-size: 0.8rem; line-height: 1rem; }
 [data-testid="stSidebarUserContent"] [data-testid="stSliderTickBar"] { display: none; }
 [data-testid="stSidebarUserContent"] [data-testid="stCheckbox"] label { gap: 3px; }
-[data-testid="stSidebarUserContent"] [data-testid="stTooltipIcon"] { visibility: hidden; }
-[data-testid="stSidebarUserContent"] [data-testid="stElementContainer"]:is(:hover, :focus-within) [data-testid="stTooltipIcon"] { visibility: visible; }
+[data-testid="stSidebarUserContent"] [data-testid="stWidgetLabel"] [data-testid="stTooltipIcon"] { visibility: hidden; }
+[data-testid="stSidebarUserContent"] [data-testid="stElementContainer"]:is(:hover, :focus-within) [data-testid="stWidgetLabel"] [data-testid="stTooltipIcon"] { visibility: visible; }
 [data-testid="stLayoutWrapper"]:has(> .st-key-language) { position: absolute; }
 .st-key-language { position: fixed; top: 0.75rem; right: 1.25rem; width: auto; z-index: 1000000; }
 .st-key-switch { margin-left: 0.7rem; }

@@ -72,12 +72,12 @@ class Frame {
   }
 }
 
-const nice = (x) => { // the next of 1, 2, 5, 10, …: a scale that does not jump from step to step
+const fitted = (x) => { // two digits, not below x: the end of a scale that holds what is in view
   if (!(x > 0)) return 1;
-  const ten = 10 ** Math.floor(Math.log10(x));
-  return [1, 2, 5, 10].map((m) => m * ten).find((m) => m >= x * 0.9999);
+  const unit = 10 ** (Math.floor(Math.log10(x)) - 1);
+  return Number((Math.ceil(x / unit - 1e-6) * unit).toPrecision(2));
 };
-const three = (x) => (x === null || x === undefined ? "–" : x.toFixed(3));
+const three = (x) => (x === null || x === undefined ? "–" : x.toFixed(3).replace(/^-(0\.0*)$/, "$1")); // no number is "-0.000"
 
 class View {
   constructor(root) {
@@ -98,11 +98,20 @@ class View {
       root.style.setProperty("--room", `${Math.max(400, window.innerHeight - Math.max(0, Math.min(top, 300)) - more - 48)}px`);
     };
     window.addEventListener("resize", this.fit);
+    const walk = (by) => () => {
+      const steps = this.data?.steps ?? [], step = steps[steps.indexOf(this.view?.step) + by];
+      if (step === undefined) return false;
+      this.stop();
+      return this.set({ step }, 250);
+    };
+    const toggle = () => ((this.data?.steps.length ?? 0) < 2 ? false : this.playing ? this.stop(true) : this.play());
+    this.quiet = hotkeys({ ArrowRight: walk(1), ArrowLeft: walk(-1), " ": toggle });
   }
 
   close() {
     clearInterval(this.playing); clearTimeout(this.later); clearTimeout(this.asking);
     this.resized.disconnect();
+    this.quiet();
     window.removeEventListener("resize", this.fit);
   }
 
@@ -136,6 +145,7 @@ class View {
     time.disabled = this.$(".play").disabled = data.steps.length < 2;
     time.oninput = () => { this.stop(); this.set({ step: data.steps[Number(time.value)] }, 250); };
     this.$(".play").onclick = () => (this.playing ? this.stop(true) : this.play());
+    setAttr(this.$(".play"), "aria-keyshortcuts", "Space");
     const group = (node, name, keys) => {
       setAttr(node, "aria-label", t[name]);
       if (node.children.length !== keys.length) keys.forEach(() => add(node, "button", { type: "button" }));
@@ -255,7 +265,7 @@ class View {
     const { data, t, seen: view } = this, asked = this.view, frame = this.frame();
     if (!frame) return;
     const colours = theme(this.root), tables = { pattern: sequential(data.look, colours.dark), scores: diverging(data.look, colours.dark) };
-    const limit = nice(Math.max(...[...this.frames.values()].map((f) => (view.show === "scores" ? f.reach(view.where) : 1))));
+    const limit = view.show === "scores" ? fitted(frame.reach(view.where)) : 1; // one scale for all maps in view
     const low = view.show === "scores" ? -limit : 0, table = tables[view.show];
     this.paint = { colours, table, low, limit };
     setAttr(this.root, "data-ready", `${this.frames.size}/${data.steps.length}`);
@@ -287,7 +297,10 @@ class View {
     const numbers = frame.numbers(view.where, layer, head), [, n_keys] = frame.sizes[view.where];
     this.$(".swatch").style.background = data.look.heads[head % data.look.heads.length];
     setText(this.$(".name"), `${t[view.where]} · ${fill(t.layer_head, { layer: layer + 1, head: head + 1 })}`);
-    setText(this.$(".state"), fetching ? "" : this.preview && (layer !== view.layer || head !== view.head) ? t.preview : this.chose ? t.locked : "");
+    const state = this.$(".state");
+    help(state, t.locked_help, this.tip);
+    setText(state, fetching ? "" : this.preview && (layer !== view.layer || head !== view.head) ? t.preview : this.chose ? t.locked : "");
+    state.hidden = !state.textContent;
     setText(this.$(".entropy"), fill(t.entropy, { value: three(numbers.entropy) }));
     help(this.$(".entropy"), fill(t.entropy_help, { most: Math.log2(n_keys).toFixed(2), n: n_keys }), this.tip);
     const far = this.$(".far");
@@ -374,7 +387,7 @@ class View {
       if (cell >= 34 && !blocked && (view.show === "scores" || value >= 0.05)) {
         const [r, g, b] = rgb(colourOf(table, value, low, limit));
         add(cells, "text", { x: (x0 + (k + 0.5) * cell).toFixed(1), y: (y0 + (q + 0.5) * cell + 4).toFixed(1), "text-anchor": "middle", "font-size": 12, "pointer-events": "none",
-          fill: 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#111" : "#fff" }, view.show === "scores" ? value.toFixed(1) : value.toFixed(2));
+          fill: 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#111" : "#fff" }, view.show === "scores" ? value.toFixed(1).replace(/^-(0\.0)$/, "$1") : value.toFixed(2));
       }
     }
     add(svg, "rect", { x: x0, y: y0, width: cell * m.columns, height: cell * m.rows, fill: "none", stroke: soft, "stroke-width": 1 });

@@ -23,7 +23,7 @@ function beamTree(node, levels, { colours, best, t, tip }) {
     add(group, "text", { x: x - wide / 2 + 6, y: y + 5, "font-size": 13, "font-weight": 600, "font-family": colours.mono, fill: colours.text, "xml:space": "preserve" }, beam.token);
     add(group, "text", { x: x + wide / 2 - 5, y: y + 4, "text-anchor": "end", "font-size": 11, fill: colours.soft }, beam.score.toFixed(2).replace(/^-(0\.0*)$/, "$1"));
     const state = [beam.best ? t.best : "", beam.alive ? "" : t.given_up, beam.ended ? t.was_ended : ""].filter(Boolean).join(", ");
-    const text = fill(t.node, { text: beam.text.join(" "), score: beam.score.toFixed(3), p: Math.exp(beam.score).toFixed(3) }) + (state ? `\n${state}` : "");
+    const text = fill(t.node, { text: beam.text.join(" "), score: beam.score.toFixed(3).replace(/^-(0\.0*)$/, "$1"), p: three(Math.exp(beam.score)) }) + (state ? `\n${state}` : "");
     setAttr(group, "aria-label", text);
     group.onpointerenter = group.onfocus = () => tip.show(group, text);
     group.onpointerleave = group.onblur = () => tip.hide();

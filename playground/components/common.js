@@ -197,6 +197,18 @@ function help(node, text, tip) {
   node.onmouseleave = node.onblur = () => tip.hide();
 }
 
+// Keys that work while no control has the focus: sliders own the arrows, buttons the space. acts: key -> what it does, which may
+// say false for "not now". Gives back what ends it.
+function hotkeys(acts) {
+  const press = (event) => {
+    const act = acts[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!act || event.ctrlKey || event.altKey || event.metaKey || document.activeElement !== document.body) return;
+    if (act() !== false) event.preventDefault();
+  };
+  document.addEventListener("keydown", press);
+  return () => document.removeEventListener("keydown", press);
+}
+
 // Tokens as chips. marks[i] is "right", "wrong", "missing" or undefined; each chip tells its position (from 1) and titles[i].
 function chips(node, tokens, { marks = [], titles = [], size = 18 } = {}) {
   node.classList.add("chips");

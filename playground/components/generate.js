@@ -4,6 +4,7 @@
 const KEPT = new WeakMap(), PACE = 700; // ms between two tokens while playing
 // Three decimals, but nothing likely to be read as never: 5e-6 is "<0.001", and no number is "-0.000".
 const three = (x) => (x > 0 && x < 0.0005 ? "<0.001" : x.toFixed(3).replace(/^-(0\.0*)$/, "$1"));
+const six = (x) => (x > 0 && x < 5e-7 ? "<0.000001" : x.toFixed(6));
 
 class View {
   constructor(root) {
@@ -11,9 +12,11 @@ class View {
     this.$ = (name) => root.querySelector(name);
     this.tip = tooltip(root);
     this.row = null; this.playing = false; this.count = 0;
+    const press = (name) => () => { const button = this.$(`.${name}`); return button.disabled ? false : button.onclick?.(); };
+    this.quiet = hotkeys({ ArrowRight: press("next"), n: press("next"), ArrowLeft: press("back"), " ": press("play") });
   }
 
-  close() { clearTimeout(this.timer); }
+  close() { clearTimeout(this.timer); this.quiet(); }
 
   take(data, send) {
     const n = data.tokens.length;
@@ -44,6 +47,7 @@ class View {
       this.buttons();
     });
     this.$(".play").classList.toggle("pause", this.playing);
+    for (const [name, keys] of [["play", "Space"], ["next", "ArrowRight N"], ["back", "ArrowLeft"]]) setAttr(this.$(`.${name}`), "aria-keyshortcuts", keys);
     const go = (to) => () => { this.playing = false; clearTimeout(this.timer); this.command({ to }); };
     button("next", `${t.next} ›`, data.over, go(n + 1));
     button("back", `‹ ${t.back}`, n === 0, go(n - 1));
@@ -131,7 +135,7 @@ class View {
       track.children[1].style.width = `${100 * p}%`;
       setText(value, off ? t.cut : three(p));
       setText(mark, id === marked ? `◀ ${past ? t.was : t.will}` : id === place.draw && past ? `◁ ${t.would}` : "");
-      const text = fill(t.bar, { token: data.vocab[id], p: p.toFixed(6), logit: place.logits[id].toFixed(4), plain: place.plain[id].toFixed(6) });
+      const text = fill(t.bar, { token: data.vocab[id], p: six(p), logit: place.logits[id].toFixed(4), plain: six(place.plain[id]) });
       setAttr(line, "aria-label", `${text}. ${t.choose}`);
       line.onpointermove = (event) => this.tip.show(event, text);
       line.onpointerleave = line.onblur = () => this.tip.hide();
@@ -260,7 +264,7 @@ class View {
     place.logits.map((_, id) => id).sort((a, b) => place.logits[b] - place.logits[a]).forEach((id) => {
       const line = add(body, "tr", {});
       add(line, "th", { scope: "row" }, data.vocab[id]);
-      for (const text of [place.p[id].toFixed(6), place.plain[id].toFixed(6), place.logits[id].toFixed(4)]) add(line, "td", {}, text);
+      for (const text of [six(place.p[id]), six(place.plain[id]), place.logits[id].toFixed(4)]) add(line, "td", {}, text);
     });
   }
 }

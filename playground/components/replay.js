@@ -15,12 +15,7 @@ class Replay {
     this.find(".play").onclick = () => this.toggle();
     this.find(".newest").onclick = () => { this.pause(); this.at = null; this.board.later(); this.tell(); };
     this.find(".branch").onclick = () => this.board.open({ page: "branch", step: this.saved(this.at ?? this.end) });
-    this.onSpace = (event) => {
-      if (event.key !== " " || document.activeElement !== document.body || !this.end) return; // a control has the focus
-      event.preventDefault();
-      this.toggle();
-    };
-    document.addEventListener("keydown", this.onSpace);
+    this.quiet = hotkeys({ " ": () => (this.end ? this.toggle() : false) });
   }
 
   // Another run is in view.
@@ -137,6 +132,6 @@ class Replay {
 
   stop() {
     this.pause();
-    document.removeEventListener("keydown", this.onSpace);
+    this.quiet();
   }
 }

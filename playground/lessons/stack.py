@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from core.config import ModelConfig
 from core.lab import measure, recompute, stream, whole
 from core.lab.stream import Part
-from core.model import Block, FeedForward, Transformer, parameter_counts
+from core.model import Block, FeedForward, Transformer, WithoutMemory, parameter_counts
 from core.tasks import Batch
 from core.tokens import PAD
 from core.trace import Trace
@@ -189,23 +188,9 @@ def by_kind(config: ModelConfig) -> dict[str, int]:
     }
 
 
-class _WithoutMemory(TorchFunctionMode):
-    """Weights are made with a shape but without memory (device "meta"), so that a model of any size is built at once.
-
-    Only weights: `torch.device("meta")` around everything would load a large part of PyTorch for a table of positions,
-    and so would random values for weights that have none.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in (Tensor.normal_, nn.init.normal_):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **({**kwargs, "device": "meta"} if func is torch.empty else kwargs))
-
-
 def counted(config: ModelConfig) -> tuple[dict[str, int], dict[str, int]]:
     """Parameters counted one by one on a model that is really built: by part, by kind."""
-    with _WithoutMemory():
+    with WithoutMemory():
         model = Transformer(config)
     names = {"src_embedding": "source embedding", "tgt_embedding": "target embedding"}
     names |= {"encoder_norm": "encoder", "decoder_norm": "decoder"}

@@ -165,3 +165,45 @@ def test_it_answers_fast(page: Any, server: Server, run: Run, answers: Callable[
         told.append(time.perf_counter() - start)
     answers("Attention, slider over training time, drawn", drawn, 0.5)
     answers("Attention, slider over training time, in the URL", told, 0.5)
+
+
+def test_scores_are_coloured_on_one_scale_that_fits_the_maps_in_view(page: Any, server: Server, run: Run) -> None:
+    for step in (0, 100):
+        model = load_weights(run.weights_path(step), run.config.model, run.config.task.longest_target)
+        frame = look(model, step, IDS)
+        reach = frame.scores["encoder"].abs().max().item()  # nothing of it is masked
+        visit(page, server, run, step=str(step), where="encoder", show="scores")
+        page.wait_for_function("() => true")
+        low, high = page.locator("#attention .scale > span").all_inner_texts()
+        limit = float(high)
+        assert float(low.split()[-1].replace("−", "-")) == -limit
+        assert reach <= limit * 1.001
+        assert limit <= reach * 1.1 + 1e-9
+
+
+def test_keys_walk_through_time_while_no_control_has_the_focus(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run, step="10")
+    page.keyboard.press("ArrowRight")
+    asked(page, step="20")
+    page.keyboard.press("ArrowLeft")
+    asked(page, step="10")
+    page.wait_for_selector(f"#attention[data-ready='{len(MANY)}/{len(MANY)}']")
+    page.keyboard.press("Space")
+    page.locator("#attention .play.pause").wait_for()
+    page.keyboard.press("Space")
+    page.locator("#attention .play:not(.pause)").wait_for()
+    asked(page, where="cross")
+    page.locator("#attention .figure").focus()  # there the arrows go from cell to cell
+    before = page.locator("#attention .time").input_value()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#attention .time").input_value() == before
+
+
+def test_locked_is_said_only_of_what_was_clicked_and_explains_itself(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run, layer="1", head="1")
+    assert page.locator("#attention .state").is_hidden()
+    page.locator(".thumb[data-layer='1'][data-head='1']").click()
+    page.locator("#attention .when").hover()
+    assert page.locator("#attention .state").inner_text() == "Locked"
+    page.locator("#attention .state").hover()
+    assert "until you click another" in page.locator("#attention .tip").inner_text()

@@ -135,3 +135,82 @@ def test_the_model_is_judged_by_what_it_wrote_itself(server: Server, page: Any) 
     first = page.locator(".output .token").first
     assert "✎" in first.inner_text()
     assert "✗" not in first.inner_text()
+
+
+IN_PART = (
+    "sel => { const inner = document.activeElement?.shadowRoot?.activeElement; return Boolean(inner?.matches(sel)); }"
+)
+
+
+def tab_to(page: Any, selector: str, most: int = 60) -> None:
+    """Press Tab until a part of this component has the focus."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if page.evaluate(IN_PART, selector):
+            return
+    pytest.fail(f"Tab does not reach {selector}")
+
+
+def test_the_rows_are_reached_and_pressed_by_keyboard(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run)
+    tab_to(page, "#generate .odd:nth-child(1)")
+    page.keyboard.press("Tab")
+    assert page.evaluate(IN_PART, ".odd:nth-child(2)")
+    name = page.locator("#generate .odd .name").nth(1).inner_text()
+    page.keyboard.press("Enter")
+    wait_for(page, 1)
+    assert output(page) == [name]
+    tab_to(page, "#generate .looks .line")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert page.locator("#generate .looks .line").nth(1).get_attribute("aria-pressed") == "true"
+    assert page.locator("#generate .looks .line").nth(1).bounding_box()["height"] > 10  # a box that can show the focus
+    tab_to(page, "#generate .sofar .line")
+    page.keyboard.press("Enter")
+    assert "position 1" in page.locator("#generate .odds h4").inner_text()
+
+
+def test_keys_do_what_buttons_do_while_no_control_has_the_focus(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run)
+    page.keyboard.press("ArrowRight")
+    wait_for(page, 1)
+    page.keyboard.press("n")
+    wait_for(page, 2)
+    page.keyboard.press("ArrowLeft")
+    wait_for(page, 1)
+    page.keyboard.press("Space")
+    page.locator("#generate .play.pause").wait_for()
+    wait_for(page, 3)
+    page.keyboard.press("Space")
+    page.locator("#generate .play:not(.pause)").wait_for()
+    page.wait_for_timeout(1000)
+    n = len(output(page))
+    field = page.get_by_role("textbox", name="Source text")
+    field.focus()
+    field.press("ArrowLeft")
+    field.press("n")  # is typed
+    page.wait_for_timeout(500)
+    assert len(output(page)) == n
+    assert "n" in field.input_value()
+
+
+def test_the_buttons_of_the_sidebar_are_seen(page: Any, server: Server, run: Run) -> None:
+    visit(page, server, run)
+    page.mouse.move(900, 500)
+    for name in ("▶", "Branch from step 10"):
+        page.get_by_test_id("stSidebar").get_by_role(
+            "button", name=name
+        ).wait_for()  # help must not hide what it explains
+
+
+def test_little_is_not_shown_as_nothing(page: Any, server: Server) -> None:
+    page.goto(f"{server.url}/generate?run=sample-reverse&text=hgfeabcd&method=beam&out=6.5.4&step=1000")
+    page.wait_for_selector("#generate .tree svg")
+    shown = page.locator("#generate .odd .value, #generate .large .token i").all_inner_texts()
+    assert "<0.001" in shown
+    assert "0.000" not in shown
+    said = page.locator("#generate .tree svg g[tabindex]").evaluate_all(
+        "all => all.map((n) => n.getAttribute('aria-label'))"
+    )
+    assert any("<0.001" in text for text in said)
+    assert not any("probability 0.000" in text or "-0.000" in text for text in said)

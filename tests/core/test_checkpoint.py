@@ -4,7 +4,10 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,3 +116,16 @@ def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
         write_atomic(target, b"new")
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("kind", ["sincos", "learned", "unit"])
+def test_loading_weights_loads_no_compiler(tmp_path, kind):
+    """torch._dynamo and sympy take 1 to 2 s to import: the first page that looks inside would wait for them."""
+    model = make(n_layers=1, d_model=8, n_heads=2, d_ff=8, positions=kind)
+    save_weights(tmp_path / "w", model, 7)
+    script = (
+        "import sys; from pathlib import Path; from core.checkpoint import load_weights; from core.config import ModelConfig\n"
+        f"load_weights(Path({str(tmp_path / 'w')!r}), ModelConfig.model_validate_json({model.config.model_dump_json()!r}))\n"
+        "assert 'torch._dynamo' not in sys.modules and 'sympy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])

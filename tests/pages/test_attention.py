@@ -252,3 +252,19 @@ def test_the_run_box_lists_the_newest_and_says_where_the_older_ones_are(monkeypa
 def test_the_distance_to_an_ideal_is_shown_where_the_task_has_one(task: str) -> None:
     at = open_page(run=make_run(task={"name": task}).id, text="abca")
     assert data_of(at)["ideal"] == (task != "sort")
+
+
+def test_a_trailing_blank_is_no_part_of_the_text(run: Run) -> None:
+    at = open_page(run=run.id, text="abc ", write="answer")
+    data = data_of(at)
+    assert data["src"] == ["a", "b", "c"]
+    assert (data["target"], data["frames"][0]["writes"]) == ("answer", ["c", "b", "a", "⟨/s⟩"])
+
+
+def test_frames_nobody_asked_for_wait_for_the_picture(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = []
+    monkeypatch.setattr(view, "prepare", lambda *_args: prepared.append(1))
+    at = open_page(run=run.id, text="abc")
+    data = data_of(at)
+    assert not data["complete"]
+    assert (data["asked"], prepared) == (None, [])  # the browser still fetches its scripts from this process

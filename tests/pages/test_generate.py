@@ -1,6 +1,7 @@
 """The Generate page: its numbers against core, editing, beams, commands, its words for bad input."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from core.tasks import Vocab
 from core.tokens import EOS
 from playground import generate_view as view
 from playground.generate_view import Draft
+from playground.runs import store
 from playground.runs.store import Run
+from playground.views.generate import hesitate
 from tests.pages.looking import make_run
 
 PAGE = str(Path(__file__).parents[2] / "pages" / "generate.py")
@@ -196,3 +199,48 @@ def test_bad_input_gets_a_hint_and_no_forward_pass(
     assert data_of(at)["src"] == list("abc")  # the picture of the last text that could be read stands
     assert "last text that could be read: abc" in " ".join(caption.value for caption in at.caption)
     assert not open_page(run=run.id, text="ab!c").get("bidi_component")  # where there was none, none is shown
+
+
+def buttons(at: AppTest) -> dict[str, Any]:
+    return {b.label: b for b in at.button if b.label.startswith("See it hesitate")}
+
+
+@pytest.fixture
+def trained() -> Run:
+    """The shipped sample as a run of one's own: the other tests stand an untrained one in its place."""
+    folder = store.root() / store.new_id()
+    shutil.copytree(Path(__file__).parents[2] / "playground" / "samples" / "sample-quick", folder)
+    return Run(folder)
+
+
+@pytest.mark.parametrize("method", ["sample", "beam"])
+def test_a_sure_model_proposes_the_step_at_which_it_hesitates(trained: Run, method: str) -> None:
+    at = open_page(run=trained.id, text="abc", method=method)
+    assert not at.exception
+    ((label, button),) = buttons(at).items()
+    step = int(label.rpartition(" ")[2])
+    likeliest = {}
+    for saved in (step, 400):
+        model = load_weights(trained.weights_path(saved), trained.config.model, trained.config.task.longest_target)
+        steps = generate_steps(model, torch.tensor([[3, 4, 5]]))
+        likeliest[saved] = [s.logits.softmax(-1).max().item() for s in steps]
+    assert min(likeliest[400]) >= 0.99
+    assert min(likeliest[step]) <= 0.7
+    button.click().run()
+    assert not at.exception
+    assert at.query_params["step"] == str(step)
+    assert not buttons(at)  # here it hesitates
+
+
+@pytest.mark.parametrize(
+    "query", [{"method": "greedy"}, {"method": "sample", "temperature": "3"}, {"method": "sample", "step": "0"}]
+)
+def test_nothing_is_proposed_where_it_is_not_dull(trained: Run, query: dict[str, str]) -> None:
+    at = open_page(run=trained.id, text="abc", **query)
+    assert not at.exception
+    assert not buttons(at)
+
+
+def test_where_no_step_hesitates_nothing_is_said(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hesitate, "least", lambda *_args: 0.999)
+    assert not buttons(open_page(run=trained.id, text="abc", method="sample"))
