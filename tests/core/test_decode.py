@@ -152,7 +152,7 @@ def test_a_beam_that_has_ended_keeps_its_tokens_and_its_score(batch):
 
 def test_edits_work_with_every_method(batch):
     model = make()
-    edits = {"decoder.0.cross.z": zero_head(0), "encoder.0.self.z": zero_head(1)}
+    edits = {"decoder.0.cross.z": zero_head(0), "decoder.0.resid_post": lambda x: -5 * x}
     for method in ("greedy", "sample", "beam"):
         options = DecodeOptions(method, beams=1 if method == "beam" else 4, max_len=9)
         edited = generate(model, batch.src, options, edits)
