@@ -1,14 +1,15 @@
 """Generation: one token at a time, each fed back as input. Greedy, sampling and beam search, with a key/value cache."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from core.config import ModelConfig
-from core.model import BOS, EOS, PAD, DecoderCache, Transformer
+from core.model import DecoderCache, Transformer
+from core.tokens import BOS, EOS, PAD, until_end
 from core.trace import Edit, Trace
 
 
@@ -94,6 +95,41 @@ def limit(model: Transformer, src: Tensor, options: DecodeOptions) -> int:
     return max(1, min(options.max_len or cap, model.config.max_len))
 
 
+class Written(NamedTuple):
+    """What one pass of the loop gives: the logits (B, V) of the next token, the token (B,), and the trace of the pass."""
+
+    logits: Tensor
+    token: Tensor
+    trace: Trace | None
+
+
+@torch.no_grad()
+def written(
+    model: Transformer,
+    src: Tensor,
+    options: DecodeOptions,
+    given: Sequence[int] = (),
+    start: int = BOS,
+    look: Callable[[], Trace | None] = lambda: None,
+) -> Iterator[Written]:
+    """The loop behind all writing: read the newest token, choose the next. src (B, S)
+
+    `given` tokens are put in its mouth one by one, so that a model without causal mask sees them as it would have seen its
+    own. The random numbers of a position are the same wherever one starts. `look` makes the trace of each pass.
+    """
+    memory, cache = model.encode(src, look()), DecoderCache(model.config.n_layers)
+    generator = torch.Generator().manual_seed(options.seed)
+    new = src.new_full((len(src), 1), start)
+    for index in range(limit(model, src, options)):
+        trace = look()
+        logits = model.decode(new, memory, src, trace, cache)[:, -1]  # (B, V)
+        token = choose(logits, options, generator)
+        if index < len(given):
+            token = torch.full_like(token, given[index])
+        yield Written(logits, token, trace)
+        new = token[:, None]
+
+
 @torch.no_grad()
 def generate(
     model: Transformer,
@@ -104,24 +140,17 @@ def generate(
 ) -> Tensor:
     """Complete outputs for a batch of sources. src (B, S) -> ids (B, T) that end with EOS, then PAD.
 
-    `edits` change what the model computes on the way (not for beam search); `start` is the first decoder input.
+    `edits` change what the model computes on the way; `start` is the first decoder input.
     """
     options = options or DecodeOptions()
     trace = Trace(edits) if edits else None
     if options.method == "beam":
-        rows = [torch.tensor(final_beam(model, row[None], options).tokens) for row in src]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD).to(src.device)
-    memory = model.encode(src, trace)
-    cache = DecoderCache(model.config.n_layers)
-    generator = torch.Generator().manual_seed(options.seed)
-    token = src.new_full((len(src),), start)
-    done = torch.zeros_like(token, dtype=torch.bool)
+        return best_beams(model, src, options, start, trace)
+    done = torch.zeros(len(src), dtype=torch.bool, device=src.device)
     tokens = []
-    for _ in range(limit(model, src, options)):
-        logits = model.decode(token[:, None], memory, src, trace, cache)[:, -1]  # (B, V)
-        token = choose(logits, options, generator).where(~done, PAD)
-        tokens.append(token)
-        done = done | (token == EOS)
+    for step in written(model, src, options, start=start, look=lambda: trace):
+        tokens.append(step.token.where(~done, PAD))
+        done = done | (step.token == EOS)
         if done.all():
             break
     return torch.stack(tokens, 1)
@@ -129,7 +158,7 @@ def generate(
 
 def choose(logits: Tensor, options: DecodeOptions, generator: torch.Generator) -> Tensor:
     """The next token of each row. logits (B, V) -> (B,)"""
-    if options.method == "greedy":
+    if options.method != "sample":
         return logits.argmax(-1)
     return torch.multinomial(distribution(logits, options).cpu(), 1, generator=generator)[:, 0].to(logits.device)
 
@@ -142,81 +171,106 @@ def generate_steps(
     if options.method == "beam":
         yield from beam_steps(model, src, options, prefix)
         return
-    with torch.no_grad():
-        memory = model.encode(src)
-    cache = DecoderCache(model.config.n_layers)
-    generator = torch.Generator().manual_seed(options.seed)
-    written = [*prefix]
-    new = [BOS, *prefix]
-    cap = limit(model, src, options)
-    for index in range(len(written), cap):
-        with torch.no_grad():
-            logits = model.decode(torch.tensor([new], device=src.device), memory, src, cache=cache)[0, -1]  # (V,)
-        token = int(choose(logits[None], options, generator))
-        capped = index == cap - 1 and token != EOS
-        yield DecodeStep(index, tuple(written), token, logits, distribution(logits, options), capped, model, src)
-        if token == EOS:
+    cap, so_far = limit(model, src, options), list[int]()
+    for index, step in enumerate(written(model, src, options, prefix)):
+        token, logits = int(step.token), step.logits[0]  # (V,)
+        if index >= len(prefix):
+            capped = index == cap - 1 and token != EOS
+            yield DecodeStep(index, tuple(so_far), token, logits, distribution(logits, options), capped, model, src)
+            if token == EOS:
+                return
+        so_far.append(token)
+
+
+class Hypotheses(NamedTuple):
+    """Beam search after a step, best first: tokens (B, W, T) with PAD after the end, scores (B, W), whether each has ended
+    (B, W), the beam of the step before from which each grew (B, W), and the logits (B, W before, V) that they were chosen from.
+    A score of -inf is no hypothesis: there are fewer than W.
+    """
+
+    tokens: Tensor
+    scores: Tensor
+    ended: Tensor
+    parents: Tensor
+    logits: Tensor
+
+
+@torch.no_grad()
+def beam_search(
+    model: Transformer,
+    src: Tensor,
+    options: DecodeOptions,
+    prefix: Sequence[int] = (),
+    start: int = BOS,
+    trace: Trace | None = None,
+) -> Iterator[Hypotheses]:
+    """The `beams` best continuations of each source's hypotheses so far, by summed log probability, all sources at once.
+
+    A hypothesis that has ended stays what it is: its only continuation is PAD, at no cost. src (B, S)
+    """
+    memory, cache = model.encode(src, trace), DecoderCache(model.config.n_layers)
+    row = torch.arange(len(src), device=src.device)[:, None]  # (B, 1)
+    new = src.new_tensor([start, *prefix]).expand(len(src), -1)  # (B · W, new tokens); W is 1 until the first choice
+    tokens = src.new_tensor([*prefix]).expand(len(src), 1, -1)
+    scores = torch.zeros(len(src), 1, dtype=torch.float64, device=src.device)
+    ended = torch.zeros(len(src), 1, dtype=torch.bool, device=src.device)
+    for _ in range(len(prefix), limit(model, src, options)):
+        width = scores.shape[1]
+        logits = model.decode(new, memory, src, trace, cache)[:, -1].unflatten(0, (-1, width))  # (B, W, V)
+        log_p = (logits / options.temperature).log_softmax(-1).double()
+        if ended.any():
+            stays = torch.full_like(log_p[0, 0], float("-inf"))
+            stays[PAD] = 0.0
+            log_p = torch.where(ended[..., None], stays, log_p)
+        total = (scores[..., None] + log_p).flatten(1)  # (B, W · V)
+        scores, best = total.topk(min(options.beams, total.shape[1]))
+        parents, token = best // logits.shape[-1], best % logits.shape[-1]  # (B, W)
+        tokens = torch.cat((tokens[row, parents], token[..., None]), -1)
+        ended = ended.gather(1, parents) | (token == EOS)
+        yield Hypotheses(tokens, scores, ended, parents, logits)
+        if (ended[:, 0] | ended.all(1)).all():
             return
-        written.append(token)
-        new = [token]
+        rows = (row * width + parents).flatten()
+        wider = scores.shape[1] != width
+        cache.reorder(rows, cross=wider)  # the beams of a source share its memory
+        if wider:
+            memory, src = memory[rows], src[rows]
+        new = token.flatten()[:, None]
+
+
+def best_beams(model: Transformer, src: Tensor, options: DecodeOptions, start: int, trace: Trace | None) -> Tensor:
+    """The best hypothesis of each source when the search ends. src (B, S) -> ids (B, T), EOS, then PAD"""
+    for last in beam_search(model, src, options, start=start, trace=trace):  # noqa: B007 - the last step holds the result
+        pass
+    tokens = last.tokens[:, 0]  # (B, T)
+    after = (tokens == EOS).cumsum(1) - (tokens == EOS).long() > 0
+    return tokens[:, : int((~after).sum(1).max())]
 
 
 def beam_steps(
     model: Transformer, src: Tensor, options: DecodeOptions, prefix: Sequence[int] = ()
 ) -> Iterator[DecodeStep]:
-    """Beam search, one step at a time: the `beams` best continuations of all hypotheses so far, by summed log probability."""
-    width, cap = options.beams, limit(model, src, options)
-    with torch.no_grad():
-        memory = model.encode(src)
-    cache = DecoderCache(model.config.n_layers)
-    new = torch.tensor([[BOS, *prefix]], device=src.device)  # (live beams, new tokens)
-    beams = [Beam(tuple(prefix), 0.0, 0, False)]
-    for index in range(len(prefix), cap):
-        live = [i for i, beam in enumerate(beams) if not beam.finished]
-        with torch.no_grad():
-            n = len(live)
-            logits = model.decode(new, memory.expand(n, -1, -1), src.expand(n, -1), cache=cache)[:, -1]  # (live, V)
-        log_p = (logits / options.temperature).log_softmax(-1)
-        total = log_p.double() + torch.tensor([[beams[i].score] for i in live], dtype=torch.float64, device=src.device)
-        best = total.flatten().topk(min(width, total.numel()))
-        grown = [
-            Beam(
-                (*beams[live[c // total.shape[1]]].tokens, c % total.shape[1]),
-                score,
-                live[c // total.shape[1]],
-                c % total.shape[1] == EOS,
-            )
-            for score, c in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
-        ended = [Beam(b.tokens, b.score, i, True) for i, b in enumerate(beams) if b.finished]
-        before = beams
-        beams = sorted(ended + grown, key=lambda beam: -beam.score)[:width]
-        top, row = beams[0], 0
-        if top.parent in live:
-            row = live.index(top.parent)
-        over = all(beam.finished for beam in beams) or top.finished
+    """Beam search for one source (1, S), one step at a time."""
+    cap, before = limit(model, src, options), [tuple(prefix)]
+    for index, step in enumerate(beam_search(model, src, options, prefix), len(prefix)):
+        columns = (step.tokens[0].tolist(), step.scores[0].tolist(), step.parents[0].tolist(), step.ended[0].tolist())
+        beams = []
+        for ids, score, parent, ended in zip(*columns, strict=True):
+            if score > float("-inf"):
+                own = ids[len(prefix) :]
+                whole = (*prefix, *until_end(own), EOS) if ended else tuple(ids)
+                beams.append(Beam(whole, score, parent, ended))
+        top = beams[0]
+        logits = step.logits[0, top.parent]  # (V,)
         yield DecodeStep(
             index,
-            before[top.parent].tokens,
+            before[top.parent],
             top.tokens[-1],
-            logits[row],
-            distribution(logits[row], options),
+            logits,
+            distribution(logits, options),
             index == cap - 1 and not top.finished,
             model,
             src,
             tuple(beams),
         )
-        if over:
-            return
-        kept = [beam for beam in beams if not beam.finished]
-        cache.reorder(torch.tensor([live.index(beam.parent) for beam in kept], device=src.device))
-        new = torch.tensor([[beam.tokens[-1]] for beam in kept], device=src.device)
-
-
-def final_beam(model: Transformer, src: Tensor, options: DecodeOptions) -> Beam:
-    """The best hypothesis when beam search ends."""
-    last = None
-    for last in beam_steps(model, src, options):  # noqa: B007 - the last step holds the result
-        pass
-    assert last is not None
-    return last.beams[0]
+        before = [beam.tokens for beam in beams]

@@ -12,9 +12,8 @@ from core.attention import Cache, MultiHeadAttention, causal_mask, padding_mask
 from core.config import ModelConfig
 from core.packing import Packing
 from core.positions import PositionalEncoding, alibi_bias
+from core.tokens import PAD
 from core.trace import AnyTrace, put, scope
-
-PAD, BOS, EOS = 0, 1, 2
 
 
 class Embedding(nn.Module):
@@ -162,7 +161,9 @@ class Transformer(nn.Module):
         start = 0 if cache is None else cache.length
         n_keys = start + tgt.shape[1]
         mask = None
-        if self.config.causal_mask:  # padding comes last, so no real token sees any
+        if self.config.causal_mask and tgt.shape[1] == 1:  # the newest token sees all before it: nothing to mask
+            pass
+        elif self.config.causal_mask:  # padding comes last, so no real token sees any
             mask = causal_mask(tgt.shape[1], n_keys, tgt.device)
         elif self.config.padding_mask and cache is None:  # generated tokens are never padding
             mask = padding_mask(tgt)
@@ -216,10 +217,12 @@ class DecoderCache:
         self.length = 0
         self.layers = [(Cache(), Cache()) for _ in range(n_layers)]
 
-    def reorder(self, rows: Tensor) -> None:
-        for pair in self.layers:
-            for cache in pair:
-                cache.reorder(rows)
+    def reorder(self, rows: Tensor, cross: bool = True) -> None:
+        """Row b becomes what row rows[b] was; without `cross` only where a row's own past differs from its source's others'."""
+        for own, other in self.layers:
+            own.reorder(rows)
+            if cross:
+                other.reorder(rows)
 
 
 def parameter_counts(config: ModelConfig) -> dict[str, int]:

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from core.config import RunConfig
-from core.model import BOS, EOS, PAD
+from core.tokens import BOS, EOS, FIRST, PAD
 
-FIRST = 3  # id of the first symbol
 HELD_OUT = 8  # one string in so many is never trained on
 EVALUATION = 2**40  # a "step" that training never reaches, so its random numbers are its own
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from core.config import RunConfig, TrainConfig
 from core.decode import DecodeOptions, generate
-from core.model import PAD, Transformer
+from core.model import Transformer
 from core.packing import Packing
 from core.tasks import Batch, Data
+from core.tokens import PAD
 
 UNSEEN = 128  # strings generated at each evaluation
 REWARM = 20  # steps of warm-up after a start without the optimizer's moments

@@ -4,8 +4,8 @@ import json
 
 import streamlit as st
 
-from core.model import EOS
 from core.tasks import TASKS
+from core.tokens import EOS
 from playground import address, fields, models, pick
 from playground import generate_view as view
 from playground.components import component

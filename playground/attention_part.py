@@ -16,8 +16,9 @@ from torch import Tensor
 from core.config import ModelConfig
 from core.decode import cap_of, generate
 from core.lab import distance_to_ideal, entropy, ideal_pattern
-from core.model import BOS, EOS, Transformer
+from core.model import Transformer
 from core.tasks import Vocab
+from core.tokens import BOS, EOS
 from core.trace import Trace
 
 WHOLE_BYTES = 2_500_000  # a saved step whose packed attention is larger is sent in parts

@@ -16,8 +16,9 @@ from torch import Tensor
 from core.checkpoint import CheckpointError
 from core.decode import cap_of, generate
 from core.lab import distance_to_ideal, entropy, ideal_pattern
-from core.model import BOS, EOS, Transformer
+from core.model import Transformer
 from core.tasks import TASKS, SymbolError, Vocab
+from core.tokens import BOS, EOS
 from core.trace import Trace
 from playground import attention_part, estimate, fields, pick
 from playground import kept as kept_

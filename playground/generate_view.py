@@ -11,9 +11,10 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from core.decode import Beam, DecodeOptions, distribution, generate_steps, limit
-from core.model import BOS, EOS, DecoderCache, Transformer
+from core.decode import Beam, DecodeOptions, choose, distribution, generate_steps, limit, written
+from core.model import Transformer
 from core.tasks import Vocab
+from core.tokens import EOS
 from core.trace import Trace
 from playground import estimate, fields
 from playground.fields import Field
@@ -81,33 +82,28 @@ def write(
     """
     layers = range(model.config.n_layers) if layer is None else [layer]
     names = {f"decoder.{i}.cross.pattern" for i in layers}
-    source = torch.tensor([list(src)])  # (1, S)
-    memory, cache = model.encode(source), DecoderCache(model.config.n_layers)
-    written, places, new = list(tokens), [], BOS
-    while True:
-        trace = Trace(keep=names.__contains__)
-        logits = model.decode(torch.tensor([[new]]), memory, source, trace, cache)[0, -1]  # (V,)
+    source, so_far, places = torch.tensor([list(src)]), list(tokens), list[Place]()  # (1, S)
+    chosen = replace(options or DecodeOptions(), max_len=model.config.max_len)
+    passes = written(model, source, chosen, tokens, look=lambda: Trace(keep=names.__contains__))
+    for index, (logits, token, trace) in enumerate(passes):
+        assert trace is not None
         cross = torch.stack([trace[f"decoder.{i}.cross.pattern"][0, :, -1] for i in layers])  # (L, H, S)
-        places.append(Place(logits, cross))
-        index = len(places) - 1
-        if index == len(written):
+        places.append(Place(logits[0], cross))
+        if index == len(so_far):
             if index >= n or options is None:
                 break
-            written.append(draw(logits, options, index))
-        new = written[index]
-        if new == EOS or len(places) >= model.config.max_len:
+            so_far.append(int(token))
+        if so_far[index] == EOS:
             break
-    return tuple(written), tuple(places)
+    return tuple(so_far), tuple(places)
 
 
 def draw(logits: Tensor, options: DecodeOptions, index: int) -> int:
     """The token for position `index`: the same as in `generate` with this seed, wherever one starts. logits (V,)"""
-    if options.method != "sample":
-        return int(logits.argmax())
     generator = torch.Generator().manual_seed(options.seed)
-    for _i in range(index):  # the random numbers of the positions before
+    for _i in range(index if options.method == "sample" else 0):  # the random numbers of the positions before
         torch.multinomial(torch.ones(1, len(logits)), 1, generator=generator)
-    return int(torch.multinomial(distribution(logits, options)[None], 1, generator=generator))
+    return int(choose(logits[None], options, generator))
 
 
 @st.cache_resource(show_spinner=False)

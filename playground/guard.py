@@ -17,6 +17,7 @@ from playground.hosts import Hosts, hosts
 
 PERSON = "playground_person"  # a cookie with a random name: one browser is one person, also after a refresh
 READING = ("GET", "HEAD", "OPTIONS")
+A_YEAR = 365 * 24 * 3600  # seconds
 SAFE = {
     "Content-Security-Policy": "frame-ancestors 'self'",  # no page of another site lays itself over the app to steal clicks
     "X-Frame-Options": "SAMEORIGIN",  # the same for browsers that do not know it
@@ -101,8 +102,11 @@ def _introducing(scope: MutableMapping[str, Any], headers: Headers, send: Send) 
     async def introduce(message: Message) -> None:
         if message["type"] == "http.response.start":
             answer = MutableHeaders(scope=message)
-            if answer.get("content-type", "").startswith("text/html"):
-                answer.append("Set-Cookie", f"{PERSON}={secrets.token_hex(16)}; Path=/; HttpOnly; SameSite=Lax")
+            # A page that the browser still has comes as 304, which says no type: whoever lost the cookie gets one then, too.
+            known = message["status"] == 304 and "text/html" in headers.get("accept", "")
+            if known or answer.get("content-type", "").startswith("text/html"):
+                cookie = f"{PERSON}={secrets.token_hex(16)}; Path=/; Max-Age={A_YEAR}; HttpOnly; SameSite=Lax"
+                answer.append("Set-Cookie", cookie)
         await send(message)
 
     return introduce

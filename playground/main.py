@@ -34,6 +34,7 @@ CSS = """
 [data-testid="stSidebarUserContent"] [data-testid="stElementContainer"]:is(:hover, :focus-within) [data-testid="stWidgetLabel"] [data-testid="stTooltipIcon"] { visibility: visible; }
 [data-testid="stLayoutWrapper"]:has(> .st-key-language) { position: absolute; }
 .st-key-language { position: fixed; top: 0.75rem; right: 1.25rem; width: auto; z-index: 1000000; }
+.st-key-switch { margin-left: 0.7rem; }
 .st-key-panel_title h3 { padding: 0; }
 .st-key-panel_title [data-testid="stMarkdownContainer"] { margin-bottom: 0; }
 [data-testid="stMarkdownContainer"] .katex-display { margin: 0.3em 0; }
@@ -42,7 +43,7 @@ CSS = """
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .st-key-intro [data-testid="stMarkdown"] p { font-size: 0.875rem; }
 @media (max-width: 1100px) { /* a projector: one row for both */
-  .st-key-intro > [data-testid="stElementContainer"]:first-child { display: none; }
+  .st-key-intro > [data-testid="stElementContainer"]:nth-child(2) { display: none; }
   [data-testid="stVerticalBlock"]:has(.st-key-intro) .st-key-message:has([data-testid="stCaptionContainer"]) { display: none; }
 }
 .st-key-message button { min-height: 0; padding: 0; }
@@ -50,7 +51,7 @@ CSS = """
 .st-key-message .st-key-coach { gap: 0.2rem 0.6rem; }
 .st-key-message .st-key-coach [data-testid="stMarkdown"] p { font-size: 0.875rem; }
 .st-key-message .st-key-coach button { min-height: 1.6rem; padding: 0 0.6rem; white-space: nowrap; }
-.st-key-message .st-key-coach a { padding: 0 0.3rem; min-height: 0; }
+.st-key-message .st-key-coach a { padding: 0 0.5rem; min-height: 1.6rem; border: 1px solid var(--st-border-color, rgba(128,128,128,.35)); border-radius: 0.5rem; }
 </style>
 """
 

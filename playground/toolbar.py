@@ -251,7 +251,7 @@ def learning_rate(run: Run, active: bool) -> None:
         disabled=not active,
         on_change=change,
         label_visibility="collapsed",
-        width=108,
+        width=116,
         help=_("Learning rate while training: choose one or type any number."),
     )
 
@@ -323,10 +323,10 @@ def message(run: Run, status: Status, draft: Draft, active: bool, off: str) -> N
         st.caption(
             _("A new run from the beginning, paused at step 0. The one before is in Runs, with everything it learned.")
         )
-    elif run.is_sample or status.state not in ("running", "paused"):
+    elif run.is_sample or status.state not in ACTIVE:
         standing(run, status)
-    else:
-        watched(run.id)
+    else:  # what waits may begin at any moment
+        st.fragment(watched, run_every="1s" if status.state == "queued" else LOOKS_EVERY)(run.id)
     if others := at_work():
         st.caption(plain(others), width="content")
 
@@ -340,7 +340,6 @@ def standing(run: Run, status: Status, watching: bool = False) -> None:
         st.caption(plain(state_text(run, status)))
 
 
-@st.fragment(run_every=LOOKS_EVERY)
 def watched(run_id: str) -> None:
     """The same of a run that trains, looked at again and again: it may have stopped learning."""
     run = store.find(run_id)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from core.lab import recompute, whole
-from core.model import PAD, Block, Transformer
+from core.model import Block, Transformer
+from core.tokens import PAD
 from core.trace import Trace
 
 

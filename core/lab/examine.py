@@ -4,8 +4,9 @@ import torch
 
 from core.lab.heads import exactly_right
 from core.lab.measure import padded
-from core.model import PAD, Transformer
+from core.model import Transformer
 from core.tasks import Batch, Data
+from core.tokens import PAD
 
 STRINGS = 128  # of each question
 PADS = 10  # fillers added behind the source

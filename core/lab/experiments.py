@@ -12,9 +12,10 @@ from torch import Tensor
 
 from core.config import RunConfig
 from core.lab import flows, heads, measure
-from core.model import PAD, Transformer
+from core.model import Transformer
 from core.read import build, fit
 from core.tasks import Batch, Data
+from core.tokens import PAD
 from core.trace import Trace
 from core.train import StepRecord, Trainer, evaluate
 

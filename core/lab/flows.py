@@ -12,8 +12,9 @@ from core.attention import MultiHeadAttention
 from core.lab import by_hand
 from core.lab.heads import exactly_right
 from core.lab.measure import instead
-from core.model import BOS, EOS, PAD, Transformer
-from core.tasks import FIRST, Batch
+from core.model import Transformer
+from core.tasks import Batch
+from core.tokens import BOS, EOS, FIRST, PAD
 from core.trace import Edit, Trace
 from core.train import token_loss
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from core.decode import DecodeOptions, generate
-from core.model import BOS, Transformer
+from core.model import Transformer
 from core.tasks import Batch
+from core.tokens import BOS
 from core.trace import Edit, zero_head
 
 

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.lab.heads import exactly_right
-from core.model import PAD, DecoderCache, Transformer
+from core.model import DecoderCache, Transformer
 from core.tasks import Batch
+from core.tokens import PAD
 from core.trace import Edit, Trace
 
 

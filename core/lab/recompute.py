@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from core.model import PAD, Embedding, Transformer
+from core.model import Embedding, Transformer
+from core.tokens import PAD
 from core.trace import Trace
 
 

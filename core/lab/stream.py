@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.model import PAD, Transformer
+from core.model import Transformer
 from core.tasks import Batch
+from core.tokens import PAD
 from core.trace import Edit, Trace
 
 

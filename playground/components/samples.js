@@ -25,13 +25,15 @@ class Samples {
     samples.forEach((sample, i) => {
       const row = this.box.children[i] ?? this.row(), [source, , answer, sign] = row.children;
       const length = Math.max(sample.got.length, sample.expected.length), tokens = [], marks = [], titles = [];
-      for (let k = 0; k < length; k++) {
+      const whole = length <= into; // a broken model writes on and on: the right answer keeps its place beside it
+      for (let k = 0; k < (whole ? length : into - 1); k++) {
         const got = sample.got[k], expected = sample.expected[k];
         tokens.push(got ?? "·");
         marks.push(got === undefined ? "missing" : got === expected ? "right" : "wrong");
         titles.push(got === expected ? `${k + 1}: ${got}` : fill(labels.instead, { i: k + 1, got: got ?? "·", expected: expected ?? "·" }));
       }
-      const wrong = marks.filter((m) => m !== "right").length;
+      const wrong = marks.filter((m) => m !== "right").length + (whole ? 0 : length - into + 1);
+      if (!whole) { tokens.push("…"); marks.push("wrong"); titles.push(sample.got.join(" ")); }
       solved += wrong === 0;
       chips(source, sample.src, { size });
       chips(answer, tokens, { marks, titles, size });

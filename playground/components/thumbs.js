@@ -33,7 +33,7 @@ class Thumbs {
     // Of a very large model the last layers and first heads are sent, as many as one look a few times a second allows.
     const [layers, heads] = this.board.live.probe?.shown ?? [facts.layers, facts.heads], skipped = facts.layers - layers;
     this.heads = heads;
-    const column = this.box.closest(".column").clientHeight, around = 52, least = column > 680 ? MAP + 20 : MAP; // around: header, padding
+    const column = this.box.closest(".column").clientHeight, around = this.board.root.clientWidth <= 800 ? 72 : 52, least = column > 680 ? MAP + 20 : MAP; // around: header, padding
     const { across, size } = this.layout(this.box.clientWidth, column - least - around, layers, heads);
     const need = Math.ceil(layers / across) * (3 * (size + 4) + 34);
     const map = Math.round(Math.max(least, Math.min(column - need - around, column / 2)));

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from core.decode import DecodeOptions, generate
 from core.lab import recompute
-from core.model import BOS, Transformer
+from core.model import Transformer
 from core.positions import alibi_bias
+from core.tokens import BOS
 from core.trace import Trace
 
 # Which attention: the name of its tensors in a trace, by layer.

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from core.attention import MultiHeadAttention
-from core.decode import DecodeOptions, generate, generate_steps, limit
+from core.decode import DecodeOptions, generate, limit, written
 from core.lab import by_hand, recompute, whole
 from core.lab.flows import from_the_decoder, memory_experiment, memory_switches, written_from_the_decoder
 from core.lab.measure import first_divergence, two_flows
-from core.model import BOS, EOS, PAD, DecoderCache, Transformer
+from core.model import Transformer
 from core.tasks import Batch, Data
+from core.tokens import BOS, EOS, PAD
 from core.trace import Edit, Trace
 from core.train import Trainer, token_loss
 from playground.i18n import N_
@@ -63,7 +65,14 @@ LAB = Lab(
             ),
             r"\hat y_t = \arg\max_v\, z_{t,v}(x,\, \hat y_{<t}) \qquad \hat y_{<t} = y_{<t} \;\Rightarrow\; z^{\text{inference}}_t = z^{\text{training}}_t",
             (
-                (generate, "memory = model.encode", "token = src.new_full", "logits = model.decode", "choose(", "EOS"),
+                (
+                    written,
+                    "memory, cache",
+                    "new = src.new_full",
+                    "logits = model.decode",
+                    "token = choose(",
+                    "new = token",
+                ),
                 (Transformer.forward, "def forward", "return"),
             ),
             N_("Press “Next token” until the end token comes, and compare the two rows."),
@@ -108,7 +117,7 @@ LAB = Lab(
                 "In training a mistake at one position does not touch the next: the right token is put in its place. In use the model has to live with what it wrote. Put a wrong token into its mouth and see whether it finds back or loses its way."
             ),
             r"\hat y_t \neq y_t \;\Rightarrow\; z_{t+1}(x, \hat y_{\le t}) \neq z_{t+1}(x, y_{\le t})",
-            ((generate_steps, "new = [BOS", "model.decode", "written.append", "new = [token]"),),
+            ((written, "new = src.new_full", "logits = model.decode", "token = choose(", "given", "new = token"),),
             N_("Choose a position, then the token that shall stand there."),
         ),
     ),
@@ -208,14 +217,13 @@ def write(
 
     src (1, S) -> the tokens, up to the end token, and the logits (n, V) from which each was, or would have been, taken.
     """
-    memory, cache = model.encode(src), DecoderCache(model.config.n_layers)
     tokens: list[int] = []
     logits = []
-    while len(tokens) < min(n, limit(model, src, DecodeOptions())) and EOS not in tokens:
-        new = torch.tensor([[tokens[-1] if tokens else start]])
-        logits.append(model.decode(new, memory, src, cache=cache)[0, -1])  # (V,)
-        t = len(tokens)
-        tokens.append(given[t] if t < len(given) else int(logits[-1].argmax()))
+    for step in islice(written(model, src, DecodeOptions(), given, start), n):
+        logits.append(step.logits[0])  # (V,)
+        tokens.append(int(step.token))
+        if tokens[-1] == EOS:
+            break
     return tuple(tokens), torch.stack(logits) if logits else torch.zeros(0, model.config.n_vocab)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from core.decode import DecodeOptions, limit
 from core.lab.measure import two_flows
-from core.model import BOS, PAD
+from core.tokens import BOS, PAD
 from playground.i18n import _
 from playground.lessons import flows
 from playground.lessons.flows_shared import draw, example, names, number, obey, whole

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from core.lab import by_hand
 from core.lab.flows import STAGES, Practice, Step, gradient_by_differences
-from core.model import PAD, Transformer
+from core.model import Transformer
+from core.tokens import PAD
 from playground.i18n import _
 from playground.lessons import flows
 from playground.lessons.flows import Example

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from core import tokens
 from core.attention import MultiHeadAttention, attend
 from core.decode import DecodeOptions, generate
 from core.lab import heads as lab
 from core.lab import recompute, whole
-from core.model import BOS, EOS, PAD, Transformer
+from core.model import Transformer
 from core.tasks import Batch, Data, SymbolError
+from core.tokens import BOS, EOS, PAD
 from core.trace import Edit, Trace, zero_head
 from playground.i18n import N_
 from playground.lessons.frame import Lab, Panel
@@ -304,8 +306,7 @@ def marked(got: Sequence[int], want: Sequence[int]) -> tuple[list[int], list[str
 
 def until_end(ids: Sequence[int]) -> list[int]:
     """Ids before the end token, without filler."""
-    ids = list(ids)
-    return [i for i in (ids[: ids.index(EOS)] if EOS in ids else ids) if i != PAD]
+    return [i for i in tokens.until_end(ids) if i != PAD]
 
 
 SIDES = ("writes", "reads")

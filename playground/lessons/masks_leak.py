@@ -8,8 +8,9 @@ import torch
 
 from core.checkpoint import CheckpointError
 from core.decode import generate
-from core.model import EOS, Transformer
+from core.model import Transformer
 from core.tasks import Data, Vocab
+from core.tokens import EOS
 from playground import pick
 from playground.components import component
 from playground.i18n import _

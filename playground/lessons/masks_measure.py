@@ -16,8 +16,9 @@ from torch import Tensor
 from core.attention import causal_mask, padding_mask
 from core.decode import DecodeOptions, generate, limit
 from core.lab import measure, recompute, whole
-from core.model import BOS, EOS, PAD, Transformer
+from core.model import Transformer
 from core.tasks import Batch, Data
+from core.tokens import BOS, EOS, PAD
 from core.trace import Edit, Trace
 
 MOST = 16  # positions of a mask that can be painted: more cells are too small to hit

@@ -5,8 +5,8 @@ from typing import Any
 import streamlit as st
 import torch
 
-from core.model import EOS, PAD
 from core.tasks import Vocab
+from core.tokens import EOS, PAD
 from playground.components import component
 from playground.i18n import _
 from playground.lessons import experiment

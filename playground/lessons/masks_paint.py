@@ -8,8 +8,8 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from core.model import PAD
 from core.tasks import Vocab
+from core.tokens import PAD
 from playground.components import component
 from playground.i18n import _
 from playground.lessons import masks_measure as lab

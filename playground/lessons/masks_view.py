@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import streamlit as st
 from torch import Tensor
 
-from core.model import EOS, Transformer
+from core.model import Transformer
 from core.tasks import Vocab
+from core.tokens import EOS
 from playground.fields import field
 from playground.i18n import _
 from playground.lessons import masks_measure as lab

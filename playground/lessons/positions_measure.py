@@ -17,9 +17,10 @@ from core.config import Positions
 from core.lab import measure, positions_plain, recompute
 from core.lab.experiments import at_length
 from core.lab.positions import neighbour_distances, rotation, wishes
-from core.model import PAD, Transformer
+from core.model import Transformer
 from core.positions import alibi_bias, rotate, table, wavenumbers
 from core.tasks import Data
+from core.tokens import PAD
 from core.trace import Trace
 
 SOURCE: tuple[Positions, ...] = ("integer", "unit", "binary", "sine", "sincos")  # the rungs, in their order

@@ -13,7 +13,8 @@ from core.config import ModelConfig
 from core.decode import DecodeOptions, generate
 from core.lab import heads, measure, recompute
 from core.lab.experiments import train
-from core.model import BOS, EOS, Transformer
+from core.model import Transformer
+from core.tokens import BOS, until_end
 from core.trace import Edit, Trace
 from playground.i18n import N_
 from playground.lessons.frame import Lab, Mistake, Panel
@@ -230,5 +231,4 @@ def divided(model: Transformer, src: Sequence[int], target: Sequence[int], place
         scores_std.append(products_std[-1] / c)
     bits = heads.entropy(pattern.double()).mean(-1).tolist()
     written = generate(model, source, DecodeOptions(), rescaled(model, name) or None)[0].tolist()
-    end = written.index(EOS) if EOS in written else len(written)
-    return Divided(pattern, products_std, scores_std, bits, tuple(written[:end]), error)
+    return Divided(pattern, products_std, scores_std, bits, tuple(until_end(written)), error)

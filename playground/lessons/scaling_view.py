@@ -12,7 +12,7 @@ import torch
 
 from core.decode import DecodeOptions, generate
 from core.lab import heads, recompute
-from core.model import EOS
+from core.tokens import until_end
 from playground import charts, look
 from playground.components import component
 from playground.i18n import _
@@ -338,7 +338,7 @@ def generated(ctx: LabContext) -> list[int]:
     """What the model, as it was trained, writes for the input."""
     source = torch.tensor([ctx.ids])
     written = generate(ctx.model, source, DecodeOptions())[0].tolist()
-    return written[: written.index(EOS)] if EOS in written else written
+    return until_end(written)
 
 
 def tokens(ctx: LabContext, place: str, own: list[int]) -> tuple[list[str], list[str]]:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from core.config import ModelConfig
 from core.lab import measure, recompute, stream, whole
 from core.lab.stream import Part
-from core.model import PAD, Block, FeedForward, Transformer, WithoutMemory, parameter_counts
+from core.model import Block, FeedForward, Transformer, WithoutMemory, parameter_counts
 from core.tasks import Batch
+from core.tokens import PAD
 from core.trace import Trace
 from playground.i18n import N_
 from playground.lessons.frame import Lab, Panel

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from core.config import ModelConfig, RunConfig
 from core.decode import DecodeOptions, generate
-from core.model import EOS, PAD, Transformer
+from core.model import Transformer
 from core.tasks import Batch, Data
+from core.tokens import PAD, until_end
 from core.trace import Trace
 from core.train import Trainer
 from playground.runs.files import read_json, replace
@@ -78,7 +79,7 @@ class Example:
 
     def _written(self, ids: list[int]) -> list[str]:
         """The tokens up to the end token, by name."""
-        ids = ids[: ids.index(EOS)] if EOS in ids else ids
+        ids = until_end(ids)
         return [self.vocab.name(i) for i in ids if i != PAD]
 
 

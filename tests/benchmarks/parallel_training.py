@@ -11,7 +11,8 @@ import torch
 
 from core.config import ModelConfig
 from core.lab.measure import TwoFlows, two_flows
-from core.model import BOS, Transformer
+from core.model import Transformer
+from core.tokens import BOS
 
 SIZES = {
     "d 32, 4 heads, 2 layers (the sample run)": {"d_model": 32, "n_heads": 4, "n_layers": 2, "d_ff": 64},

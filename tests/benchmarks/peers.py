@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
-from core.model import BOS, EOS, PAD
+from core.tokens import BOS, EOS, PAD
 from tests.benchmarks.train_step import Reference
 
 

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from core.config import RunConfig
-from core.model import PAD
 from core.read import build, fit
 from core.tasks import Data
+from core.tokens import PAD
 from core.train import Trainer, evaluate, learning_rate
 from tests.benchmarks.peers import PEERS, greedy, missing
 

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.model import PAD
 from core.positions import table
 from core.read import build, fit
 from core.tasks import Batch, Data
+from core.tokens import PAD
 from core.train import Trainer
 
 SIZES = {

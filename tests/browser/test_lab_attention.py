@@ -10,7 +10,7 @@ import torch
 
 from core.checkpoint import load_weights
 from core.lab import recompute
-from core.model import BOS
+from core.tokens import BOS
 from playground.lessons.attention_steps import traced
 from playground.runs.store import Run
 from tests.browser.conftest import OVER, Server, run_on

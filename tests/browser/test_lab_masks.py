@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.checkpoint import load_weights
-from core.model import BOS, EOS
+from core.tokens import BOS, EOS
 from playground.lessons import masks_measure as lab
 from playground.runs.store import Run
 from tests.browser.conftest import OVER, Server, run_on

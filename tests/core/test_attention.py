@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from core.attention import attend, causal_mask
 from core.config import Positions
-from core.model import PAD
+from core.tokens import PAD
 from core.trace import Trace, zero_head
 from tests.core.conftest import make
 

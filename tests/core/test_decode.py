@@ -7,7 +7,8 @@ import torch
 
 from core.config import Positions
 from core.decode import DecodeOptions, distribution, generate, generate_steps
-from core.model import BOS, EOS, PAD
+from core.tokens import BOS, EOS, PAD, until_end
+from core.trace import zero_head
 from tests.core.conftest import make
 
 
@@ -122,3 +123,49 @@ def test_beam_parents_point_to_the_step_before(batch):
         for beam in now.beams:
             parent = before.beams[beam.parent]
             assert beam.tokens[: len(parent.tokens)] == parent.tokens
+
+
+@pytest.mark.parametrize("beams", [2, 4, 30])
+def test_batched_beam_search_equals_one_source_at_a_time(batch, beams):
+    for seed in range(3):
+        model, options = make(seed), DecodeOptions("beam", beams=beams, max_len=9)
+        together = generate(model, batch.src, options)
+        assert together.shape[1] == max(len(until_end(row)) + (EOS in row) for row in together.tolist())
+        for i, row in enumerate(together.tolist()):
+            best = list(generate_steps(model, batch.src[i : i + 1], options))[-1].beams[0]
+            assert tuple(row[: len(best.tokens)]) == best.tokens
+            assert set(row[len(best.tokens) :]) <= {PAD}
+
+
+def test_a_beam_that_has_ended_keeps_its_tokens_and_its_score(batch):
+    seen = 0
+    for seed in range(8):
+        steps = list(generate_steps(make(seed), batch.src[:1], DecodeOptions("beam", beams=6, max_len=10)))
+        for before, now in itertools.pairwise(steps):
+            for beam in now.beams:
+                parent = before.beams[beam.parent]
+                if parent.finished:
+                    assert (beam.tokens, beam.score, beam.finished) == (parent.tokens, parent.score, True)
+                    seen += 1
+    assert seen > 5
+
+
+def test_edits_work_with_every_method(batch):
+    model = make()
+    edits = {"decoder.0.cross.z": zero_head(0), "encoder.0.self.z": zero_head(1)}
+    for method in ("greedy", "sample", "beam"):
+        options = DecodeOptions(method, beams=1 if method == "beam" else 4, max_len=9)
+        edited = generate(model, batch.src, options, edits)
+        assert not torch.equal(edited, generate(model, batch.src, options))
+        if method == "beam":
+            greedy = generate(model, batch.src, DecodeOptions(max_len=9), edits)
+            assert torch.equal(greedy[:, : edited.shape[1]], edited)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_given_tokens_are_read_as_its_own_would_be(batch, causal):
+    model, src = make(causal_mask=causal), batch.src[:1]
+    options = DecodeOptions("sample", temperature=1.5, max_len=8, seed=5)
+    whole = [s.token for s in generate_steps(model, src, options)]
+    for n in range(len(whole)):
+        assert [s.token for s in generate_steps(model, src, options, whole[:n])] == whole[n:]

@@ -5,8 +5,9 @@ import torch
 
 from core.config import Positions
 from core.lab import heads, measure, positions, recompute
-from core.model import PAD, Transformer
+from core.model import Transformer
 from core.positions import table
+from core.tokens import PAD
 from core.trace import Trace
 from tests.core.conftest import make
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core.lab import stream, whole
-from core.model import PAD
+from core.tokens import PAD
 from core.trace import Trace
 from tests.core.conftest import make
 

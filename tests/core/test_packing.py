@@ -5,9 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.model import PAD, Transformer
+from core.model import Transformer
 from core.packing import Packing, first_fit
 from core.tasks import Data
+from core.tokens import PAD
 from core.train import Trainer, token_loss
 from tests.core.conftest import make, run_of
 from tests.core.test_attention import variants

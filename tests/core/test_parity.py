@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.model import PAD
+from core.tokens import PAD
 from tests.core.conftest import make
 
 

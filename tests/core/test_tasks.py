@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from core.config import TASK_NAMES
-from core.model import BOS, EOS, PAD
 from core.tasks import TASKS, Data, SymbolError, Vocab, held_out
+from core.tokens import BOS, EOS, PAD
 from tests.core.conftest import run_of
 
 PAIRS = [["".join(random.Random(i).choices("abcdef", k=1 + i % 5)), f"x{i % 7}"] for i in range(60)]

@@ -8,9 +8,10 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from core.checkpoint import load_weights, save_weights
-from core.model import EOS, Transformer
+from core.model import Transformer
 from core.read import build, fit
 from core.tasks import Data
+from core.tokens import EOS
 from playground.runs import store
 from playground.runs.store import Run, Status
 

@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 
 from core.checkpoint import load_weights
 from core.decode import generate
-from core.model import BOS, EOS
 from core.tasks import Vocab
+from core.tokens import BOS, EOS
 from core.trace import Trace
 from playground import attention_view as view
 from playground.runs.store import Run

@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from core.checkpoint import load_weights
 from core.decode import DecodeOptions, generate, generate_steps
-from core.model import EOS, Transformer
+from core.model import Transformer
 from core.tasks import Vocab
+from core.tokens import EOS
 from playground import generate_view as view
 from playground.generate_view import Draft
 from playground.runs import store

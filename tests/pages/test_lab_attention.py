@@ -15,8 +15,9 @@ from streamlit.testing.v1 import AppTest
 from core.checkpoint import load_weights
 from core.config import ModelConfig
 from core.lab import recompute
-from core.model import BOS, Transformer
+from core.model import Transformer
 from core.positions import table
+from core.tokens import BOS
 from playground.lessons import attention, attention_shapes, attention_steps, attention_view
 from playground.lessons.attention_formulas import FORMULAS
 from playground.lessons.attention_view import unpack

@@ -13,8 +13,9 @@ from core.checkpoint import load_weights
 from core.decode import DecodeOptions, generate, generate_steps
 from core.lab import by_hand
 from core.lab import flows as core_flows
-from core.model import BOS, EOS, PAD, Transformer
+from core.model import Transformer
 from core.tasks import Data
+from core.tokens import BOS, EOS, PAD
 from playground.lessons import flows
 from playground.lessons.flows_view import PANELS
 from playground.lessons.frame import DEPTHS, source_lines

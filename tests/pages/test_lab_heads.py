@@ -13,8 +13,9 @@ from core.checkpoint import load_weights
 from core.config import ModelConfig, RunConfig
 from core.lab import heads as lab
 from core.lab import recompute
-from core.model import BOS, EOS, PAD, Transformer
+from core.model import Transformer
 from core.tasks import Batch, Data
+from core.tokens import BOS, EOS, PAD
 from core.trace import Trace
 from playground.lessons import heads, heads_view
 from playground.lessons.frame import source_lines

@@ -15,9 +15,10 @@ from streamlit.testing.v1 import AppTest
 from core.checkpoint import load_weights
 from core.config import ModelConfig
 from core.lab import measure
-from core.model import BOS, EOS, PAD, Transformer
+from core.model import Transformer
 from core.positions import table
 from core.tasks import Data
+from core.tokens import BOS, EOS, PAD
 from core.trace import Trace
 from playground.lessons import masks, unmasked
 from playground.lessons import masks_measure as lab

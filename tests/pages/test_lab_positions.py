@@ -15,9 +15,10 @@ from core.config import ModelConfig
 from core.lab import positions_plain as plain
 from core.lab import recompute
 from core.lab.experiments import at_length
-from core.model import EOS, Transformer
+from core.model import Transformer
 from core.positions import alibi_bias
 from core.tasks import Data
+from core.tokens import EOS
 from playground.lessons import experiment, positions, positions_lengths, positions_wishes
 from playground.lessons import positions_measure as measure
 from playground.lessons.frame import LIMIT, source_lines

@@ -12,7 +12,8 @@ from streamlit.testing.v1 import AppTest
 from core.config import ModelConfig
 from core.lab import heads, measure
 from core.lab.experiments import EXPERIMENTS
-from core.model import BOS, Transformer
+from core.model import Transformer
+from core.tokens import BOS
 from core.trace import Trace
 from playground.lessons import experiment, scaling
 from playground.lessons.scaling import DIVISORS, WIDTHS

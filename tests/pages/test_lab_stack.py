@@ -12,8 +12,9 @@ import torch
 
 from core.config import ModelConfig
 from core.lab import stream
-from core.model import PAD, Transformer, parameter_counts
+from core.model import Transformer, parameter_counts
 from core.tasks import Data
+from core.tokens import PAD
 from core.trace import Trace
 from playground.lessons import frame, heads, stack
 from playground.lessons.frame import source_lines

@@ -14,9 +14,9 @@ from streamlit.testing.v1 import AppTest
 
 import core.decode
 from core.config import RunConfig, TaskConfig
-from core.model import EOS
 from core.read import build, fit
 from core.tasks import Data
+from core.tokens import EOS
 from playground import attention_view, lessons, pick
 from playground.lessons import attention_steps, flows, heads, masks_measure
 from playground.runs import store

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from core.config import RunConfig
-from core.model import EOS, PAD
 from core.tasks import Data
+from core.tokens import EOS, PAD
 from tests.benchmarks import peers, time_to_solve
 
 

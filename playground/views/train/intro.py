@@ -20,10 +20,11 @@ def intro() -> None:
     if not st.session_state[SHOWN]:
         return
     with st.container(key="intro", horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(
-            f"**Transformer Playground** · {_('Train a real Transformer in seconds and look at every number inside.')}"
-        )
-        st.markdown(f"{SIGNS[1]} {_('Train a model')}", width="content")
+        st.markdown("**Transformer Playground**", width="content")
+        sentence = _("Train a real Transformer in seconds and look at every number inside.")
+        st.markdown(sentence)
+        first = "✓" if state.latest_own() else SIGNS[1]
+        st.markdown(f"{first} {_('Train a model')}", width="content")
         for n, page, text in ((2, "attention", _("Click a head")), (3, "generate", _("Type your word"))):
             st.page_link(ROOT / "pages" / f"{page}.py", label=f"{SIGNS[n]} {text}")
         st.button("✕", key="intro.close", type="tertiary", help=_("Close these steps."), on_click=_close)
