@@ -471,16 +471,6 @@ def sweep() -> None:
                 files.remove(left)
 
 
-def archive(run_id: str) -> Path:
-    """The run as a zip in a temporary file, which the caller removes. Raises KeyError for an unknown run, OSError."""
-    from playground.runs.archive import export
-
-    run = find(run_id)
-    if run is None:
-        raise KeyError(run_id)
-    return export(run)
-
-
 def status_of(data: dict[str, Any]) -> tuple[Status | None, bool]:
     """What a status file says, or None where it says neither state nor step; and whether training could have written it.
 

@@ -349,7 +349,7 @@ def export() -> Case:
         assert point.fault == EXIT or not list((BASE / "tmp").iterdir())
         assert steps_shown(run) == [1, 2, 3]
 
-    return Case(lambda: store.archive(run.id), judge)
+    return Case(lambda: archive.export(run), judge)
 
 
 @operation
