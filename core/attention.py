@@ -61,21 +61,39 @@ def attend(
 
 
 class Cache:
-    """Keys and values of one attention that need not be computed again while a target grows token by token."""
+    """Keys and values of one attention that need not be computed again while a target grows token by token.
+
+    They lie in room for some tokens more, so that a new token is written beside the others and does not move them.
+    """
+
+    ROOM = 32  # tokens
 
     def __init__(self) -> None:
-        self.k: Tensor | None = None  # (B, H, T, D)
-        self.v: Tensor | None = None
+        self.length = 0
+        self.kept: list[Tensor] = []  # keys and values, (B, H, length and room, D) each
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        self.k = k if self.k is None else torch.cat((self.k, k), 2)
-        self.v = v if self.v is None else torch.cat((self.v, v), 2)
-        return self.k, self.v
+        """k, v (B, H, T, D): those of the new tokens. -> those of all of them"""
+        if not self.kept:
+            self.kept = [k, v]
+        else:
+            end = self.length + k.shape[2]
+            for i, new in enumerate((k, v)):
+                if end > self.kept[i].shape[2]:
+                    roomy = new.new_empty(*new.shape[:2], end + self.ROOM, new.shape[3])
+                    roomy[:, :, : self.length] = self.kept[i][:, :, : self.length]
+                    self.kept[i] = roomy
+                self.kept[i][:, :, self.length : end] = new
+        self.length += k.shape[2]
+        return self.all()
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        k, v = (x[:, :, : self.length] for x in self.kept)
+        return k, v
 
     def reorder(self, rows: Tensor) -> None:
         """Row b becomes what row rows[b] was: beams change places."""
-        if self.k is not None and self.v is not None:
-            self.k, self.v = self.k[rows], self.v[rows]
+        self.kept = [x.index_select(0, rows) for x in self.kept]
 
 
 class MultiHeadAttention(nn.Module):
@@ -105,7 +123,7 @@ class MultiHeadAttention(nn.Module):
         if memory is None:
             q, k, v = self.split(self.qkv(x), 3)  # each (B, H, T, D)
             if self.rotary:
-                start = 0 if cache is None or cache.k is None else cache.k.shape[2]
+                start = 0 if cache is None else cache.length
                 q, k = rotate(q, start), rotate(k, start)
             if cache is not None:
                 k, v = cache.extend(k, v)
@@ -113,15 +131,20 @@ class MultiHeadAttention(nn.Module):
             d = x.shape[-1]
             (w_q, w_kv), (b_q, b_kv) = self.qkv.weight.split((d, 2 * d)), self.qkv.bias.split((d, 2 * d))
             (q,) = self.split(F.linear(x, w_q, b_q), 1)
-            if cache is not None and cache.k is not None and cache.v is not None:
-                k, v = cache.k, cache.v  # the memory does not change while the target grows
+            if cache is not None and cache.length:
+                k, v = cache.all()  # the memory does not change while the target grows
             else:
                 k, v = self.split(F.linear(memory, w_kv, b_kv), 2)
                 if cache is not None:
                     cache.extend(k, v)
         q, k, v = put(trace, "q", q), put(trace, "k", k), put(trace, "v", v)
         dropout = self.dropout if self.training else 0.0
+        beams = len(q) // len(k)  # of one source: they share its keys and values, each as one query of it
+        if beams > 1:
+            q = q.unflatten(0, (-1, beams)).squeeze(3).transpose(1, 2)  # (B · beams, H, 1, D) -> (B, H, beams, D)
         z = attend(q, k, v, mask, scale=self.scale, dropout=dropout, bias=bias, triangle=triangle, trace=trace)
+        if beams > 1:
+            z = z.transpose(1, 2).flatten(0, 1)[:, :, None]  # (B · beams, H, 1, D)
         z = put(trace, "z", z)  # (B, H, Tq, D)
         return put(trace, "out", self.out(z.transpose(1, 2).flatten(2)))  # (B, Tq, d_model)
 

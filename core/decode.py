@@ -230,11 +230,7 @@ def beam_search(
         yield Hypotheses(tokens, scores, ended, parents, logits)
         if (ended[:, 0] | ended.all(1)).all():
             return
-        rows = (row * width + parents).flatten()
-        wider = scores.shape[1] != width
-        cache.reorder(rows, cross=wider)  # the beams of a source share its memory
-        if wider:
-            memory, src = memory[rows], src[rows]
+        cache.reorder((row * width + parents).flatten())
         new = token.flatten()[:, None]
 
 

@@ -156,7 +156,7 @@ class Transformer(nn.Module):
         """tgt (B, T) starts with BOS; memory (B, S, d_model) belongs to src (B, S). -> logits (B, T, V) of the next tokens.
 
         Every decoder layer reads the same memory, that of the last encoder layer. With a cache, tgt holds only the tokens
-        that came since the last call.
+        that came since the last call; after the first one it may hold several hypotheses for each source, one after the other.
         """
         start = 0 if cache is None else cache.length
         n_keys = start + tgt.shape[1]
@@ -168,9 +168,16 @@ class Transformer(nn.Module):
         elif self.config.padding_mask and cache is None:  # generated tokens are never padding
             mask = padding_mask(tgt)
         triangle = self.config.causal_mask and cache is None
-        memory_mask = padding_mask(src) if self.config.padding_mask else None
+        memory_mask = None
+        if self.config.padding_mask and (cache is None or cache.padded or trace is not None):
+            memory_mask = padding_mask(src)
+            if cache is not None and cache.length == 0:  # looked at once: without a mask attention is faster
+                cache.padded = not bool(memory_mask.all())
         # A target is as long as its source for most tasks; while generating, its own length is not known yet.
-        x = self.tgt_embedding(tgt, (src != PAD).sum(1), start, scope(trace, "embed.tgt"))
+        last = (src != PAD).sum(1)
+        if len(tgt) > len(src):
+            last = last.repeat_interleave(len(tgt) // len(src))
+        x = self.tgt_embedding(tgt, last, start, scope(trace, "embed.tgt"))
         x = put(trace, "embed.tgt", x)
         if packing is not None:
             x, mask, memory_mask = packing.target.pack(x), packing.target_mask, packing.cross_mask
@@ -215,14 +222,13 @@ class DecoderCache:
 
     def __init__(self, n_layers: int) -> None:
         self.length = 0
+        self.padded = True  # is any source?
         self.layers = [(Cache(), Cache()) for _ in range(n_layers)]
 
-    def reorder(self, rows: Tensor, cross: bool = True) -> None:
-        """Row b becomes what row rows[b] was; without `cross` only where a row's own past differs from its source's others'."""
-        for own, other in self.layers:
+    def reorder(self, rows: Tensor) -> None:
+        """Row b becomes what row rows[b] was. What all beams of a source read of it stays."""
+        for own, _cross in self.layers:
             own.reorder(rows)
-            if cross:
-                other.reorder(rows)
 
 
 def parameter_counts(config: ModelConfig) -> dict[str, int]:
