@@ -52,7 +52,6 @@ if why := attention_view.too_much(run, src, target):
     st.stop()
 
 model = run.config.model
-ready_for_more = getattr(st.session_state.get(PAGE), "more", None)  # counts; None where the component did not ask
 kept = f"{PAGE}.view.{run.id}"  # outlives the page: Streamlit forgets components that are not shown
 if kept not in st.session_state or asked.keys() & {"step", "where", "layer", "head", "show"}:
     now = view_query(st.session_state[kept]) if kept in st.session_state else {}
@@ -107,7 +106,6 @@ component("attention", "heads.js", "lines.js")(
         "total": max(run.target_steps, steps[-1]),
         "frames": shown,
         "complete": complete,
-        "asked": ready_for_more,  # other data, so that the component asks again as soon as it has this
         "alone": not attention_view.computed_ahead(run, part),  # a step is computed only when it is asked for
         "target": writes,
         "view": st.session_state[f"{kept}.start"],
@@ -122,6 +120,5 @@ with st.sidebar:
 if view["step"] == steps[-1]:
     pick.follow(run, steps[-1])
 address.write(PAGE, view_query(view) | attention_view.input_query(run, writes))
-# Not before the picture stands: a browser that opens the page fetches its scripts from this process while this would compute.
-if not complete and ready_for_more is not None:
+if not complete:
     prepare(run, data.vocab, steps, view["step"], src, target)
