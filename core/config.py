@@ -16,6 +16,7 @@ TaskName = Literal["copy", "reverse", "sort", "shift", "caesar", "deduplicate", 
 TASK_NAMES: tuple[str, ...] = get_args(TaskName)
 
 MOST_DIGITS = 15  # of a number to add: int64 holds the sum
+REWARM = 20  # steps of warm-up after a start without the optimizer's moments
 MIN_STRINGS = 100  # fewer different strings than this leave nothing "unseen" to be tested on
 
 
@@ -114,6 +115,7 @@ class TaskConfig(Config):
     @classmethod
     def _pairs_are_usable(cls, pairs: tuple[tuple[str, str], ...], info: ValidationInfo) -> tuple[tuple[str, str], ...]:
         if info.data.get("name") == "pairs":
+            pairs = tuple((normalize("NFC", source), normalize("NFC", target)) for source, target in pairs)
             if (n := len({source for source, _ in pairs})) < 10:
                 raise wrong("few_pairs", n=n)
             for row, pair in enumerate(pairs, 1):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.config import REWARM as REWARM
 from core.config import RunConfig, TrainConfig
 from core.decode import DecodeOptions, generate
 from core.model import Transformer
@@ -18,7 +19,6 @@ from core.tasks import Batch, Data
 from core.tokens import PAD
 
 UNSEEN = 128  # strings generated at each evaluation
-REWARM = 20  # steps of warm-up after a start without the optimizer's moments
 WORTH = 0.9  # packing pays where it leaves less than this share of the places: its masks cost a little
 
 

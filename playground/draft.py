@@ -150,6 +150,8 @@ def take(draft: Draft, run: Run, asked: dict[str, str]) -> None:
     if text and draft.branch is None:
         state.notice_bad_url(BRANCH)
     draft.load(apply(draft.base, settings_asked))
+    if draft.branch is not None and "lr" not in asked:
+        draft.data["train"]["lr"] = branches.peak(run, draft.branch)  # a person may have set another
     steps = draft.data["train"]["steps"]
     if draft.branch is not None and "steps" not in asked and isinstance(steps, int) and steps <= draft.branch:
         draft.data["train"]["steps"] = min(stretches.MOST_STEPS, draft.branch + draft.base["train"]["steps"])

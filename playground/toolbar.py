@@ -94,13 +94,15 @@ def toolbar(run: Run, draft: Draft, off: str) -> None:
             "reset",
             _("Reset"),
             "replay",
-            _(
-                "A new run with the same settings, seed and start weights, paused at step 0. This one is stopped, and kept in Runs."
-            )
-            if active
-            else _(
-                "A new run with the same settings, seed and start weights, paused at step 0. This one is kept in Runs."
-            ),
+            (
+                _(
+                    "A new run with the same settings, seed and start weights, paused at step {step}. This one is stopped, and kept in Runs."
+                )
+                if active
+                else _(
+                    "A new run with the same settings, seed and start weights, paused at step {step}. This one is kept in Runs."
+                )
+            ).format(step=run.parent.step if run.parent else 0),
             keys.RESET,
             _reset,
             run.id,
@@ -168,7 +170,7 @@ def _start(run_id: str, paused_at: int | None = None) -> None:
     if draft.branch is None:
         create(config, paused_at)
     elif (parent := store.find(draft.run_id)) is not None:
-        grow(parent, draft.branch, config, paused_at)
+        grow(parent, draft.branch, config, paused_at, config.train.lr)  # the form shows the rate in force there
 
 
 def _pause(run_id: str) -> None:
@@ -215,16 +217,20 @@ def _reset(run_id: str) -> None:
         _stop(run_id)  # its place goes to the new run
     elif crowded():
         return
-    create(run.config, 0)
+    if run.parent is None:
+        create(run.config, 0)
+    else:  # its start weights are those of its parent, and it holds them itself
+        grow(run, run.parent.step, run.config, 0)
     st.session_state["reset"] = st.session_state.get("run")  # said while it waits at step 0
 
 
 def learning_rate(run: Run, active: bool) -> None:
     """The peak rate; the schedule of the run goes on from it. The log knows what was set in another tab or session."""
-    set_to: dict[str, float] = st.session_state.setdefault("lr", {})
+    set_to: dict[str, tuple[float, int]] = st.session_state.setdefault("lr", {})  # and how many the log held by then
     base = run.config.train.lr
-    logged = next((event.get("lr") for event in reversed(run.log().events) if event.get("event") == "lr"), None)
-    now = set_to.get(run.id) or (logged if isinstance(logged, float) else base)
+    logged = [event.get("lr") for event in run.log().events if event.get("event") == "lr"]
+    told, known = set_to.get(run.id, (base, -1))
+    now = told if known == len(logged) else logged[-1] if logged and isinstance(logged[-1], float) else base
     options = sorted({float(f"{base * factor:.2g}") for factor in FACTORS} | {now})
     key = fresh(f"lr#{run.id}#{now:g}")
 
@@ -239,7 +245,7 @@ def learning_rate(run: Run, active: bool) -> None:
             return
         with telling(key):
             launcher().set_lr(run.id, lr)
-            set_to[run.id] = lr
+            set_to[run.id] = lr, len(logged)
 
     st.selectbox(
         words.label("train.lr"),
@@ -259,13 +265,14 @@ def learning_rate(run: Run, active: bool) -> None:
 def pace(run: Run, active: bool) -> None:
     """How fast to train: at once for the run in view while it trains, and for what is started next."""
     told = (run.pace() or 0) if active else fields.kept(PACE, 0)
-    found = fields.field(PACE, told if told in PACES else 0)
+    paces = PACES if told in PACES else (*PACES, told)  # the command line and other tabs may set any
+    found = fields.field(PACE, told)
     chosen = st.selectbox(
         _("Pace"),
-        PACES,
-        PACES.index(found.start),
+        paces,
+        paces.index(found.start) if found.start in paces else 0,
         key=found.key,
-        format_func=lambda steps: _("{n} steps/s").format(n=steps) if steps else _("full speed"),
+        format_func=lambda steps: _("{n} steps/s").format(n=f"{steps:g}") if steps else _("full speed"),
         label_visibility="collapsed",
         width=118,
         help=_("Train slowly enough to talk over it. While somebody else waits for a place it goes at full speed."),

@@ -51,10 +51,12 @@ def branch_problems(parent: RunConfig, config: RunConfig) -> list[str]:
     return [loc for loc in FIXED if _value(parent, loc) != _value(config, loc)]
 
 
-def branch(parent: Run, step: int, config: RunConfig, owner: str = "") -> Run:
+def branch(parent: Run, step: int, config: RunConfig, owner: str = "", lr: float | None = None) -> Run:
     """A new run, not yet trained, with the parent's weights of a saved step and settings of its own. Its steps count on from
     there. Where the parent kept its training state, a branch without changes is the parent, bit for bit on the CPU;
     elsewhere it begins without moments and warms up. Steps added to the parent are the branch's too if it keeps `train.steps`.
+
+    lr: the peak rate; without it that of `config` where it is another than the parent's, else the one in force at that step.
 
     Raises ConfigError for what the weights do not allow, RunError, OSError.
     """
@@ -68,7 +70,9 @@ def branch(parent: Run, step: int, config: RunConfig, owner: str = "") -> Run:
     if wrong:
         raise ConfigError(wrong)
     state, exact = _state(parent, step)
-    state.lr = _peak(parent, step) if config.train.lr == before.train.lr else config.train.lr
+    if lr is None:
+        lr = peak(parent, step) if config.train.lr == before.train.lr else config.train.lr
+    state.lr = lr
     run = Run(store.root() / store.new_id())
     making = run.path.with_name(f".new-{run.id}")
     try:
@@ -111,13 +115,20 @@ def _state(parent: Run, step: int) -> tuple[TrainingState, bool]:
     return TrainingState(step, weights), exact  # before the first step there are no moments
 
 
-def _peak(parent: Run, step: int) -> float:
+def peak(parent: Run, step: int) -> float:
     """The peak rate by which the parent came to this step, whatever was set there or later."""
     grew, peak = parent.parent, parent.config.train.lr
     for at, lr in changes.rates(parent.path / "metrics.jsonl"):
         if at < step or (grew is not None and at == grew.step == step):
             peak = lr
     return peak
+
+
+def ends_alike(parent: Run, step: int) -> bool:
+    """Whether a branch from here without changes ends with the weights of its parent: it is at its end, and nobody set a rate
+    on the way there."""
+    later = any(at >= step for at, _lr in changes.rates(parent.path / "metrics.jsonl"))
+    return step in parent.exact_steps() and parent.written_status().state == "finished" and not later
 
 
 def _value(config: RunConfig, loc: str) -> object:

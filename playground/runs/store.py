@@ -30,7 +30,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from core.config import RunConfig
+from core.config import REWARM, RunConfig
 from core.files import is_plain, open_plain
 from core.read import crowded
 from playground.i18n import N_, ours
@@ -266,7 +266,9 @@ class Run:
                 parameter_counts(self.config.model).values()
             ):
                 found.append(0)
-        return sorted(set(found))
+        grew = self.parent
+        cold = range(grew.step, grew.step + REWARM) if grew is not None and not grew.exact else ()
+        return sorted(set(found) - set(cold))  # a rate that is still warming up anew stands in no state
 
     def pace(self) -> float | None:
         """Steps a second that it is slowed down to; None for full speed."""

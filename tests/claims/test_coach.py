@@ -209,12 +209,16 @@ def holds(judged: Judged) -> str:
         "memorised": lambda: judged.trained > judged.exact,
         "padding_read": lambda: not model.padding_mask and judged.padded < judged.exact,
         "solved": lambda: judged.exact >= 0.95,
+        "solved_before": lambda: judged.exact >= 0.95,
+        "as_asked": lambda: facts.step < facts.steps and facts.exact >= facts.config.train.stop_at_exact_match,
         "no_positions": lambda: model.positions == "none" and judged.exact <= 0.6,
         "integers_cancelled": lambda: blind_to_positions(model) and judged.exact <= 0.6,
         "unscaled": lambda: model.scale == "none" and judged.exact <= 0.6,
         "rate_high": lambda: facts.lr * max(1, model.d_model / 64) >= 3 * usual and judged.exact <= 0.6,
+        "rate_exploded": lambda: facts.lr * max(1, model.d_model / 64) >= 3 * usual and max(judged.losses) > facts.guess,
         "rate_low": lambda: facts.lr <= usual / 8 and judged.exact < 1,
         "stopped": lambda: facts.step < facts.steps,
+        "stopped_between": lambda: facts.tested < facts.step < facts.steps,
         "long_wrong": lambda: judged.exact < 1,
         "still_falling": lambda: sum(judged.losses[-tenth:]) < sum(judged.losses[len(judged.losses) // 2 - tenth // 2 :][:tenth]),
         "nearly": lambda: judged.token > judged.exact,
@@ -252,6 +256,7 @@ def test_every_rule_says_what_it_looks_at() -> None:
         "before",
         "solved_at",
         "diverged_at",
+        "tested",
     }
     facts = Facts(RunConfig(), "finished", 1, 400, 2.5, 0.008)
     for rule in RULES:

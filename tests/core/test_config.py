@@ -127,3 +127,11 @@ def test_too_few_pairs_are_counted_as_the_rule_counts_them():
     with pytest.raises(ConfigError) as found:
         build(fit({"task": {"name": "pairs", "pairs": rows}}))
     assert "there are 7." in str(found.value)
+
+
+def test_pairs_are_one_kind_of_text_wherever_they_come_from():
+    """A letter and a combining accent are one symbol, as in the vocabulary."""
+    pairs = [[f"{letter}e\u0301", f"{letter}\u00e9"] for letter in "abcdefghijkl"]
+    config = build(fit({"task": {"name": "pairs", "pairs": pairs}}))
+    assert config.task.pairs[0] == ("a\u00e9", "a\u00e9")
+    assert config.task.symbols_needed() == 13

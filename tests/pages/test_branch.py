@@ -93,3 +93,67 @@ def test_a_step_that_is_not_saved_is_no_branch(app: Open, parent: Run, step: str
     at = app(run=parent.id, branch=step)
     assert draft(at).branch is None
     assert "branch" in said(at)  # the notice names what was ignored
+
+
+def test_the_form_of_a_branch_shows_the_rate_in_force_there(app: Open, notes: Notes, parent: Run) -> None:
+    (parent.path / "metrics.jsonl").write_text('{"event":"lr","step":10,"lr":0.1}\n')
+    at = app(run=parent.id, branch="40")
+    assert draft(at).data["train"]["lr"] == 0.1
+    turn(at, "train.lr", 0.008)  # that of the parent's settings, and yet a change
+    at.run()
+    at.button(key=f"train#{parent.id}").click().run()
+    run = store.find(notes.calls[0][1])
+    assert run is not None
+    assert run.config.train.lr == 0.008
+    assert b'"event":"lr"' not in (run.path / "metrics.jsonl").read_bytes()
+
+
+def test_the_very_weights_are_promised_only_where_they_come(app: Open, notes: Notes, parent: Run) -> None:
+    assert "the very weights of its parent" in said(app(run=parent.id, branch="0"))
+    (parent.path / "metrics.jsonl").write_text('{"event":"lr","step":50,"lr":0.008}\n')
+    assert "the very weights of its parent" not in said(app(run=parent.id, branch="0"))
+    (parent.path / "metrics.jsonl").unlink()
+    parent.set_status(Status("stopped", 100))
+    assert "the very weights of its parent" not in said(app(run=parent.id, branch="0"))
+
+
+def test_no_branch_keeps_what_was_changed(app: Open, notes: Notes, parent: Run) -> None:
+    at = app(run=parent.id, branch="40", seed="7")
+    at.button(key="branch.none").click().run()
+    assert draft(at).branch is None
+    assert draft(at).data["train"]["seed"] == 7
+
+
+def test_reset_of_a_branch_begins_where_it_began(app: Open, notes: Notes, parent: Run) -> None:
+    child = branches.branch(parent, 40, parent.config)
+    child.set_status(Status("stopped", 60))
+    at = app(run=child.id)
+    at.button(key=f"reset#{child.id}").click().run()
+    (call,) = [call for call in notes.calls if call[0] == "submit"]
+    run = store.find(call[1])
+    assert run is not None
+    assert run.parent is not None
+    assert (run.parent.run, run.parent.step, call[2]) == (child.id, 40, 40)
+
+
+def test_looking_at_a_run_leaves_its_pace(app: Open, notes: Notes, parent: Run) -> None:
+    parent.set_status(Status("running", 50))
+    parent.set_pace(2)
+    app(run=parent.id)
+    assert parent.pace() == 2
+    assert not [call for call in notes.calls if call[0] == "set_pace"]
+
+
+def test_a_step_at_which_the_rate_still_warms_up_anew_is_not_exact(parent: Run) -> None:
+    from core.checkpoint import save_state
+
+    child = branches.branch(parent, 40, parent.config)
+    trainer = Trainer(child.config)
+    for step in (40, 50, 60):
+        trainer.step = step
+        save_state(child.state_path(step), trainer.state())
+        write_atomic(child.weights_path(step), packed(trainer.model.state_dict(), {"step": str(step)}))
+    child.set_status(Status("stopped", 60))
+    assert child.parent is not None
+    assert not child.parent.exact
+    assert child.exact_steps() == [60]

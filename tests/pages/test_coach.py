@@ -1,6 +1,7 @@
 """The coach on the Train page: what it says of runs whose numbers are written here, and what its buttons do."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from playground.i18n import SESSION_KEY, translations
 from playground.runs import store
 from playground.runs.store import Run, Status
 from playground.views.train import coach
-from playground.views.train.coach import RULES
+from playground.views.train.coach import RULES, values
+from playground.views.train.facts import Facts, facts_of
 from tests.pages.conftest import Notes
 from tests.pages.test_train import Open, draft, said
 
@@ -167,3 +169,47 @@ def test_chinese(app: Open) -> None:
     at.session_state[SESSION_KEY] = "zh_CN"
     at.query_params["run"] = made(events=(examined(),)).id
     assert "已解决" in said(at.run())
+
+
+def test_what_comes_back_from_above_a_guess_is_not_learning(app: Open, notes: Notes) -> None:
+    at = look(app, made(loss=(305.0, 90.1), exact=0.0, train={"lr": 5.0}))
+    assert "The loss came from 305 to 90.1, a blind guess costs 2.56: that is no learning. The rate 5 is high" in said(
+        at
+    )
+    assert "while it was learning" not in said(at)
+
+
+def test_a_run_that_ended_early_as_asked_is_told_so(app: Open, notes: Notes) -> None:
+    at = look(app, made(loss=(2.0, 0.3), exact=0.92, at=75, train={"stop_at_exact_match": 0.9}))
+    assert "It ended at step 75 of 100, as was asked: 92% of unseen strings are right, the stop was at 90%." in said(at)
+
+
+def test_stopped_between_two_tests_it_names_the_step_of_the_test(app: Open, notes: Notes) -> None:
+    at = look(app, made("stopped", exact=0.5, at=80))
+    assert "Stopped at step 80 of 100. At its last test, at step 75, 50% of unseen strings were right." in said(at)
+
+
+def test_a_rate_that_was_hardly_in_force_is_not_blamed(app: Open, notes: Notes) -> None:
+    at = look(app, made(loss=(2.5, 2.4), exact=0.0, events=({"event": "lr", "step": 95, "lr": 0.0005},)))
+    assert "is low" not in said(at)
+
+
+def test_more_steps_are_counted_from_where_the_run_ended() -> None:
+    facts = Facts(build(fit({"train": {"steps": 400}})), "finished", 100, 400, 2.5, 0.008)
+    assert [action.step for action in coach.more_steps(facts)] == [500]
+    assert [action.do for action in coach.more_steps(replace(facts, state="stopped"))] == ["resume"]
+    assert coach.more_steps(replace(facts, step=999_900)) == ()
+
+
+def test_go_back_names_the_saved_step_that_it_goes_back_to() -> None:
+    rates, losses = (
+        ((60, 0.3),),
+        [{"step": s, "loss": 1.0, "exact_match": None, "token_accuracy": None} for s in range(1, 100)],
+    )
+    facts = facts_of(build(fit({})), "failed", 99, losses, rates=rates, saved=(0, 25, 90))
+    (action,) = coach.go_back(facts)
+    assert (action.step, values(facts)["back_to"]) == (25, 25)
+    assert coach.go_back(facts_of(build(fit({})), "failed", 99, losses, rates=rates)) == ()
+    begun = facts_of(build(fit({})), "failed", 99, losses, rates=rates, begun=60)
+    assert begun.raised is None  # the branch began with that rate
+    assert begun.lr == 0.3

@@ -23,10 +23,10 @@ def create(config: RunConfig, paused_at: int | None = None) -> None:
         _submit(store.create(config, state.owner()), paused_at)
 
 
-def grow(parent: Run, step: int, config: RunConfig, paused_at: int | None = None) -> None:
+def grow(parent: Run, step: int, config: RunConfig, paused_at: int | None = None, lr: float | None = None) -> None:
     """A new run with the parent's weights of this step, which is then in view. paused_at: after so many steps of its own."""
     with telling():
-        run = branches.branch(parent, step, config, state.owner())
+        run = branches.branch(parent, step, config, state.owner(), lr)
         _submit(run, None if paused_at is None else step + paused_at)
         address.put({BRANCH: None})  # the next Train is a run of its own
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.train import REWARM
+from core.config import REWARM
 from playground.draft import Draft
 from playground.i18n import _
-from playground.runs import store
+from playground.runs import branches, store
 from playground.runs.store import Run
 from playground.settings import names
 from playground.text import plain
@@ -40,8 +40,12 @@ def row(draft: Draft, off: str) -> None:
         said.append(
             _("Its training state of that step was not kept: the branch warms up anew over {n} steps.").format(n=REWARM)
         )
-    elif not draft.changes:
+    elif not draft.changes and branches.ends_alike(parent, step):
         said.append(_("Without a change it ends, on the CPU, with the very weights of its parent."))
+    if parent.added and draft.get("train.steps") == parent.config.train.steps:
+        said.append(
+            _("With the steps that were added to its parent it ends at step {n}.").format(n=parent.target_steps)
+        )
     st.markdown(f":orange[⑂ {' '.join(said)}]")
     st.button(_("No branch"), key="branch.none", type="tertiary", on_click=_leave)
 
@@ -49,4 +53,4 @@ def row(draft: Draft, off: str) -> None:
 def _leave() -> None:
     draft: Draft = st.session_state["draft"]
     draft.branch = None
-    draft.load(draft.base)
+    draft.load(draft.data)  # what was changed by hand stays

@@ -23,6 +23,7 @@ FAILED, NEAR_GUESS = (
 )  # exact match up to which a run has not learned; share of the guess above which it guesses
 FALLS = 0.9  # a loss that went under this share of what it was is still falling
 ORDERED = ("copy", "reverse", "shift", "deduplicate", "add")  # tasks whose answer depends on the order of the source
+MOST_STEPS = 1_000_000  # of a run in all
 ACTIVE, STUCK_FROM = ("running", "paused"), 0.4  # of its steps a run must have made before it is called stuck
 
 
@@ -78,7 +79,17 @@ def done_or_stuck(facts: Facts) -> bool:
 
 
 def falling(facts: Facts) -> bool:
+    """Is it learning? What comes down from above the loss of a blind guess is only coming back."""
+    return came_down(facts) and facts.middle < facts.guess  # type: ignore[operator]
+
+
+def came_down(facts: Facts) -> bool:
     return facts.known("loss", "middle") and facts.loss < FALLS * facts.middle  # type: ignore[operator]
+
+
+def long_enough(facts: Facts) -> bool:
+    """Was the rate in force for at least half of the steps?"""
+    return 2 * (facts.step - facts.rate_since) >= facts.step
 
 
 def failed(facts: Facts) -> bool:
@@ -128,12 +139,16 @@ def draft(label: str, **settings: Mapping[str, Any]) -> tuple[Action, ...]:
 
 def go_back(facts: Facts) -> tuple[Action, ...]:
     assert facts.raised is not None
-    step, before, _after = facts.raised
-    return (Action("branch", N_("Go back to step {raised_at}, rate {rate_before}"), step=step, lr=before),)
+    if facts.back_to is None:
+        return ()
+    return (
+        Action("branch", N_("Go back to step {back_to}, rate {rate_before}"), step=facts.back_to, lr=facts.raised[1]),
+    )
 
 
 def own_rate(facts: Facts) -> tuple[Action, ...]:
-    return draft(N_("Set the rate to {better_rate}"), train={"lr": better_rate(facts)})
+    better = better_rate(facts)
+    return draft(N_("Set the rate to {better_rate}"), train={"lr": better}) if better != facts.config.train.lr else ()
 
 
 def after_solved(facts: Facts) -> tuple[Action, ...]:
@@ -149,7 +164,16 @@ def after_solved(facts: Facts) -> tuple[Action, ...]:
 
 
 def more_steps(facts: Facts) -> tuple[Action, ...]:
-    return (Action("train_on", N_("Train on: {more} more steps"), step=facts.steps + facts.config.train.steps),)
+    if facts.state == "stopped" and facts.step < facts.steps:
+        return (Action("resume", N_("Go on from here")),)
+    steps = facts.step + facts.config.train.steps
+    return (Action("train_on", N_("Train on: {more} more steps"), step=steps),) if steps <= MOST_STEPS else ()
+
+
+def positions_given(facts: Facts) -> tuple[Action, ...]:
+    if facts.config.model.d_model % 2:  # sines and cosines come in pairs
+        return draft(N_("Give it learned positions"), model={"positions": "learned"})
+    return draft(N_("Give it sine + cosine"), model={"positions": "sincos"})
 
 
 MASKS = "lab_masks"
@@ -184,6 +208,14 @@ RULES = (
         (MASKS, "leak"),
     ),
     Rule(
+        "no_positions",
+        lambda f: failed(f) and f.config.model.positions == "none" and f.config.task.name in ORDERED,
+        N_("{exact} of unseen strings are right. The model has no positions: its encoder reads which symbols there are, not in which order, and this task is about the order."),
+        ("exact",),
+        positions_given,
+        ("lab_positions", "ladder"),
+    ),
+    Rule(
         "memorised",
         memorised,
         N_("It writes {trained} of the strings it was trained on right, and {exact} of unseen ones: it knows the strings, not the rule."),
@@ -211,12 +243,19 @@ RULES = (
         ("lab_heads", "knockout"),
     ),
     Rule(
-        "no_positions",
-        lambda f: failed(f) and f.config.model.positions == "none" and f.config.task.name in ORDERED,
-        N_("{exact} of unseen strings are right. The model has no positions: its encoder reads which symbols there are, not in which order, and this task is about the order."),
+        "solved_before",
+        solved,
+        N_("Solved: {exact} of unseen strings are right to the last token."),
         ("exact",),
-        lambda f: draft(N_("Give it sine + cosine"), model={"positions": "sincos"}),
-        ("lab_positions", "ladder"),
+        after_solved,
+        ("lab_heads", "knockout"),
+    ),
+    Rule(
+        "as_asked",
+        lambda f: f.state == "finished" and f.step < f.steps and (f.exact or 0.0) >= (f.config.train.stop_at_exact_match or 2.0),
+        N_("It ended at step {step} of {steps}, as was asked: {exact} of unseen strings are right, the stop was at {wanted}."),
+        ("exact",),
+        lambda f: draft(N_("Train without that stop"), train={"stop_at_exact_match": None}),
     ),
     Rule(
         "integers_cancelled",
@@ -239,24 +278,41 @@ RULES = (
     ),
     Rule(
         "rate_high",
-        lambda f: failed(f) and wide(f) >= HIGH and not falling(f),
+        lambda f: failed(f) and wide(f) >= HIGH and long_enough(f) and not came_down(f),
         N_("The loss stays at {loss}, a blind guess costs {guess}. The rate {rate} is high for d_model {d_model}: this task's own settings use {usual_rate} for a width of 64."),
         ("loss", "exact"),
         own_rate,
     ),
     Rule(
+        "rate_exploded",
+        lambda f: failed(f) and wide(f) >= HIGH and long_enough(f) and came_down(f) and not falling(f),
+        N_("The loss came from {middle} to {loss}, a blind guess costs {guess}: that is no learning. The rate {rate} is high for d_model {d_model}: this task's own settings use {usual_rate} for a width of 64."),
+        ("loss", "middle", "exact"),
+        own_rate,
+    ),
+    Rule(
         "rate_low",
-        lambda f: ended(f) and (f.exact or 0.0) < SOLVED and f.lr <= LOW * recipe_rate(f),
+        lambda f: ended(f) and (f.exact or 0.0) < SOLVED and f.lr <= LOW * recipe_rate(f) and long_enough(f) and f.tested == f.step,
         N_("After {step} steps {exact} of unseen strings are right, the loss is {loss}. The rate {rate} is low: this task's own settings use {usual_rate}."),
         ("loss", "exact"),
-        lambda f: (*draft(N_("Set the rate to {usual_rate}"), train={"lr": recipe_rate(f)}), *more_steps(f)),
+        lambda f: (
+            *(draft(N_("Set the rate to {usual_rate}"), train={"lr": recipe_rate(f)}) if f.config.train.lr != recipe_rate(f) else ()),
+            *more_steps(f),
+        ),
     ),
     Rule(
         "stopped",
-        lambda f: f.state == "stopped" and f.step < f.steps,
+        lambda f: f.state == "stopped" and f.step < f.steps and f.tested == f.step,
         N_("Stopped at step {step} of {steps}, with {exact} of unseen strings right."),
         ("exact",),
-        lambda f: (Action("resume", N_("Go on from here")),),
+        more_steps,
+    ),
+    Rule(
+        "stopped_between",
+        lambda f: f.state == "stopped" and f.step < f.steps,
+        N_("Stopped at step {step} of {steps}. At its last test, at step {tested}, {exact} of unseen strings were right."),
+        ("exact", "tested"),
+        more_steps,
     ),
     Rule(
         "long_wrong",
@@ -309,6 +365,9 @@ def values(facts: Facts) -> dict[str, object]:
         "hesitates": facts.hesitates,
         "diverged_at": facts.diverged_at,
         "raised_at": raised_at,
+        "back_to": facts.back_to,
+        "tested": facts.tested,
+        "wanted": percent(config.train.stop_at_exact_match),
         "rate_before": scales.text(before),
         "rate_after": scales.text(after),
         "rate": scales.text(facts.lr),

@@ -7,6 +7,7 @@ import streamlit as st
 
 from playground import draft as drafts
 from playground import state
+from playground.forms import gather
 from playground.i18n import _
 from playground.runs import changes, store
 from playground.runs.launcher import launcher
@@ -31,7 +32,10 @@ def facts(run: Run, status: Status) -> Facts:
 def _facts(run_id: str, log: object, status: str, step: int, _run: Run) -> Facts:
     found, rates = _run.log(), changes.rates(_run.path / "metrics.jsonl")
     saved, steps = _run.saved_steps(), _run.target_steps
-    return facts_of(_run.config, status, step, found.records(), found.events, rates, saved, steps, found.examined)
+    begun = _run.parent.step if _run.parent else 0
+    return facts_of(
+        _run.config, status, step, found.records(), found.events, rates, saved, steps, found.examined, begun
+    )
 
 
 def coach(run: Run, status: Status, watching: bool = False) -> bool:
@@ -41,7 +45,7 @@ def coach(run: Run, status: Status, watching: bool = False) -> bool:
     if rule is None:
         return False
     with st.container(key="coach", horizontal=True, vertical_alignment="center", gap="small"):
-        sign = "✓" if rule.name == "solved" else "→"
+        sign = "✓" if rule.name.startswith("solved") else "→"
         st.markdown(f"**{sign}** {plain(_(rule.sentence).format(**values(now)))}")
         for i, action in enumerate(rule.actions(now)):
             offer(run, rule, i, action, now, watching)
@@ -79,7 +83,8 @@ def act(run_id: str, rule_name: str, i: int, step: int) -> None:
         return
     if action.do == "draft":
         draft: drafts.Draft = st.session_state["draft"]
-        data = copy.deepcopy(draft.base)
+        gather(draft)  # what was typed in the same moment stays
+        data = copy.deepcopy(draft.data)
         for part, fields in action.settings.items():
             data[part] |= fields
         draft.load(data)
@@ -89,7 +94,7 @@ def act(run_id: str, rule_name: str, i: int, step: int) -> None:
     if action.do == "branch":
         step = max((saved for saved in run.saved_steps() if saved <= action.step), default=action.step)
         train = run.config.train.model_copy(update={"lr": action.lr})
-        grow(run, step, run.config.model_copy(update={"train": train}))
+        grow(run, step, run.config.model_copy(update={"train": train}), lr=action.lr)
         return
     with telling():
         if action.do == "train_on":

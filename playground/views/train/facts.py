@@ -41,6 +41,9 @@ class Facts:
     short: float | None = None
     long: float | None = None
     padded: float | None = None
+    tested: int | None = None  # the step of the last test
+    rate_since: int = 0  # the step at which the rate in force was set
+    back_to: int | None = None  # the newest saved step before the rate was raised
     hesitates: int | None = None  # a saved step at which some strings were right and some wrong
 
     def known(self, *names: str) -> bool:
@@ -61,14 +64,20 @@ def facts_of(
     saved: Sequence[int] = (),
     steps: int | None = None,
     examined: Mapping[str, Any] | None = None,
+    begun: int = 0,
 ) -> Facts:
-    """Records are those of the log, one a step (or each so manieth), in order."""
+    """Records are those of the log, one a step (or each so manieth), in order. begun: the step at which a branch begins; a rate
+    that was set there is the one that it began with.
+    """
     found: dict[str, Any] = {}
     tests = [r for r in records if r["exact_match"] is not None]
     if tests:
         found["exact"], found["token"] = tests[-1]["exact_match"], tests[-1]["token_accuracy"]
         found["best"] = max(r["exact_match"] for r in tests)
+        found["tested"] = tests[-1]["step"]
         found["solved_at"] = next((r["step"] for r in tests if r["exact_match"] >= SOLVED), None)
+        if begun and found["solved_at"] == tests[0]["step"]:
+            found["solved_at"] = None  # the run that it grew from may have been first
         found["hesitates"] = _hesitates(tests, saved)
     losses = [(r["step"], r["loss"]) for r in records if r["loss"] is not None and math.isfinite(r["loss"])]
     tenth = max(LEAST, len(losses) // 10)
@@ -78,7 +87,9 @@ def facts_of(
         found["early"] = middle[-1][0]
     peak = config.train.lr
     for changed_at, lr in rates:
-        if lr > peak:
+        found["rate_since"] = changed_at
+        if lr > peak and not (begun and changed_at == begun):
+            found["back_to"] = max((s for s in saved if s <= changed_at), default=None)
             found["raised"] = changed_at, peak, lr
             earlier = [x for s, x in losses if s <= changed_at][-LEAST:]
             found["before"] = fmean(earlier) if len(earlier) == LEAST else None
