@@ -259,12 +259,3 @@ def test_a_trailing_blank_is_no_part_of_the_text(run: Run) -> None:
     data = data_of(at)
     assert data["src"] == ["a", "b", "c"]
     assert (data["target"], data["frames"][0]["writes"]) == ("answer", ["c", "b", "a", "⟨/s⟩"])
-
-
-def test_frames_nobody_asked_for_wait_for_the_picture(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = []
-    monkeypatch.setattr(view, "prepare", lambda *_args: prepared.append(1))
-    at = open_page(run=run.id, text="abc")
-    data = data_of(at)
-    assert not data["complete"]
-    assert (data["asked"], prepared) == (None, [])  # the browser still fetches its scripts from this process

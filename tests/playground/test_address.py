@@ -103,6 +103,7 @@ BOUND = {
     "(own,)": "lab 7: the sizes of the run in view",
     "(other,)": "the language that the button names",
     "(playing, False)": "a player",
+    "(slot, found)": "hesitate: the slider over saved steps, and the step that the button is for",
     "(playing, slot, steps)": "a player, and the steps that it plays",
 }
 
