@@ -105,11 +105,12 @@ def test_nothing_is_lost_beside_a_busy_loop(
                 page.wait_for_function("() => window.clicked", timeout=60_000)
             settled(page)
             wanted = {"run": run.id, "text": TEXT, **opening.query, **opening.after}
-            end = monotonic() + PATIENCE
-            while (wrong := missed(page, wanted)) and monotonic() < end:
-                page.wait_for_timeout(500)
             label = "Source text" if opening.page in ("attention", "generate") else "Input"
-            box = page.get_by_label(label, exact=True).first.input_value()
+            text = page.get_by_label(label, exact=True).first
+            end = monotonic() + PATIENCE
+            while ((wrong := missed(page, wanted)) or text.input_value() != TEXT) and monotonic() < end:
+                page.wait_for_timeout(500)
+            box = text.input_value()
             if wrong or box != TEXT:
                 lost.append(f"{opening.page} {opening.query} {opening.click}: {wrong}, text {box!r}")
             if opening.unasked in page.locator("[data-testid=stMain]").inner_text():
