@@ -139,12 +139,14 @@ class MultiHeadAttention(nn.Module):
                     cache.extend(k, v)
         q, k, v = put(trace, "q", q), put(trace, "k", k), put(trace, "v", v)
         dropout = self.dropout if self.training else 0.0
-        beams = len(q) // len(k)  # of one source: they share its keys and values, each as one query of it
+        beams = len(q) // len(k)  # of one source: they share its keys and values, as so many queries of it
         if beams > 1:
-            q = q.unflatten(0, (-1, beams)).squeeze(3).transpose(1, 2)  # (B · beams, H, 1, D) -> (B, H, beams, D)
+            q = (
+                q.unflatten(0, (-1, beams)).transpose(1, 2).flatten(2, 3)
+            )  # (B · beams, H, Tq, D) -> (B, H, beams · Tq, D)
         z = attend(q, k, v, mask, scale=self.scale, dropout=dropout, bias=bias, triangle=triangle, trace=trace)
         if beams > 1:
-            z = z.transpose(1, 2).flatten(0, 1)[:, :, None]  # (B · beams, H, 1, D)
+            z = z.unflatten(2, (beams, -1)).transpose(1, 2).flatten(0, 1)  # (B · beams, H, Tq, D)
         z = put(trace, "z", z)  # (B, H, Tq, D)
         return put(trace, "out", self.out(z.transpose(1, 2).flatten(2)))  # (B, Tq, d_model)
 

@@ -50,6 +50,7 @@ class Draft:
     task_set: dict[str, Any] = field(default_factory=dict)  # what the choice of the task set
     task_kept: tuple[str, ...] = ()  # what it left as the person had made it
     valid: RunConfig | None = None  # the last configuration that could be trained
+    brought: dict[str, Any] = field(default_factory=dict)  # settings, as "train.lr", that the branch brought with it
     branch: int | None = None  # the saved step of the run in view whose weights the next run begins with
 
     @property
@@ -150,11 +151,14 @@ def take(draft: Draft, run: Run, asked: dict[str, str]) -> None:
     if text and draft.branch is None:
         state.notice_bad_url(BRANCH)
     draft.load(apply(draft.base, settings_asked))
+    draft.brought = {}
     if draft.branch is not None and "lr" not in asked:
-        draft.data["train"]["lr"] = branches.peak(run, draft.branch)  # a person may have set another
+        draft.brought["train.lr"] = branches.peak(run, draft.branch)  # a person may have set another
     steps = draft.data["train"]["steps"]
     if draft.branch is not None and "steps" not in asked and isinstance(steps, int) and steps <= draft.branch:
-        draft.data["train"]["steps"] = min(stretches.MOST_STEPS, draft.branch + draft.base["train"]["steps"])
+        draft.brought["train.steps"] = min(stretches.MOST_STEPS, draft.branch + draft.base["train"]["steps"])
+    for name, value in draft.brought.items():
+        draft.put(name, value)
 
 
 def start(config: RunConfig) -> None:

@@ -15,7 +15,7 @@ LISTED = (
     (N_("Generate"), "→ N", N_("Write the next token")),
     (N_("Generate"), "←", N_("Take the last token back")),
     (N_("Generate"), N_("Space"), N_("Play, or pause")),
-    (N_("Every picture"), N_("Arrows"), N_("From cell to cell, from step to step, from part to part")),
-    (N_("Every picture"), "Enter", N_("Choose what has the focus")),
+    (N_("A picture with the focus"), N_("Arrows"), N_("From cell to cell, from step to step, from part to part")),
+    (N_("A picture with the focus"), "Enter", N_("Choose what has the focus")),
     (N_("Every slider"), "← →", N_("One stop less or more")),
 )

@@ -92,7 +92,7 @@ def existing(pages: list[tuple[str, str, str]]) -> list[StreamlitPage]:
 
 def list_of_keys() -> None:
     with st.popover(_("Keys"), icon=":material/keyboard:", type="tertiary"):
-        st.caption(_("A letter, space or arrow works while no box, button or slider has the focus: those keep it."))
+        st.caption(_("Keys of a page work while nothing has the focus: boxes, buttons and sliders keep theirs."))
         lines = [f"| {_(page)} | `{_(key)}` | {_(what)} |" for page, key, what in keys.LISTED]
         st.markdown("\n".join(["| | | |", "|---|---|---|", *lines]))
 

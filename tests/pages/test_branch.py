@@ -124,6 +124,15 @@ def test_no_branch_keeps_what_was_changed(app: Open, notes: Notes, parent: Run) 
     assert draft(at).data["train"]["seed"] == 7
 
 
+def test_no_branch_takes_back_what_the_branch_brought(app: Open, notes: Notes, parent: Run) -> None:
+    (parent.path / "metrics.jsonl").write_text('{"event":"lr","step":10,"lr":0.1}\n')
+    at = app(run=parent.id, branch="100")
+    train = draft(at).data["train"]
+    assert (train["lr"], train["steps"]) == (0.1, 200)
+    at.button(key="branch.none").click().run()
+    assert not draft(at).changes
+
+
 def test_reset_of_a_branch_begins_where_it_began(app: Open, notes: Notes, parent: Run) -> None:
     child = branches.branch(parent, 40, parent.config)
     child.set_status(Status("stopped", 60))

@@ -177,6 +177,10 @@ def test_what_comes_back_from_above_a_guess_is_not_learning(app: Open, notes: No
         at
     )
     assert "while it was learning" not in said(at)
+    at = look(
+        app, made(loss=(3.0, 2.6), exact=0.0)
+    )  # the usual rate: a slow start is no explosion, and does not "stay"
+    assert "Its steps ended while it was learning: the loss fell from 3 to 2.6" in said(at)
 
 
 def test_a_run_that_ended_early_as_asked_is_told_so(app: Open, notes: Notes) -> None:

@@ -38,7 +38,9 @@ def row(draft: Draft, off: str) -> None:
         said.append(_("Train is off for now. {reason}").format(reason=plain(off)))
     elif step not in parent.exact_steps():
         said.append(
-            _("Its training state of that step was not kept: the branch warms up anew over {n} steps.").format(n=REWARM)
+            _("No whole training state of that step was kept: the branch warms up anew over {n} steps.").format(
+                n=REWARM
+            )
         )
     elif not draft.changes and branches.ends_alike(parent, step):
         said.append(_("Without a change it ends, on the CPU, with the very weights of its parent."))
@@ -53,4 +55,9 @@ def row(draft: Draft, off: str) -> None:
 def _leave() -> None:
     draft: Draft = st.session_state["draft"]
     draft.branch = None
-    draft.load(draft.data)  # what was changed by hand stays
+    for name, value in draft.brought.items():  # what the branch brought goes with it, what was changed by hand stays
+        if draft.get(name) == value:
+            part, key = name.split(".")
+            draft.data[part][key] = draft.base[part][key]
+    draft.brought = {}
+    draft.load(draft.data)

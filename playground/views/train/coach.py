@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from core.config import TrainConfig
 from playground.i18n import N_
+from playground.runs import stretches
 from playground.settings import scales
 from playground.settings.recipes import settings_for
 from playground.views.train.facts import SOLVED, Facts
@@ -23,7 +24,6 @@ FAILED, NEAR_GUESS = (
 )  # exact match up to which a run has not learned; share of the guess above which it guesses
 FALLS = 0.9  # a loss that went under this share of what it was is still falling
 ORDERED = ("copy", "reverse", "shift", "deduplicate", "add")  # tasks whose answer depends on the order of the source
-MOST_STEPS = 1_000_000  # of a run in all
 ACTIVE, STUCK_FROM = ("running", "paused"), 0.4  # of its steps a run must have made before it is called stuck
 
 
@@ -79,12 +79,13 @@ def done_or_stuck(facts: Facts) -> bool:
 
 
 def falling(facts: Facts) -> bool:
-    """Is it learning? What comes down from above the loss of a blind guess is only coming back."""
-    return came_down(facts) and facts.middle < facts.guess  # type: ignore[operator]
-
-
-def came_down(facts: Facts) -> bool:
     return facts.known("loss", "middle") and facts.loss < FALLS * facts.middle  # type: ignore[operator]
+
+
+def exploded(facts: Facts) -> bool:
+    """What comes down from above the loss of a blind guess, at a high rate, is not learning: it is coming back."""
+    fell = failed(facts) and falling(facts) and facts.middle is not None and facts.middle >= facts.guess
+    return fell and wide(facts) >= HIGH and long_enough(facts)
 
 
 def long_enough(facts: Facts) -> bool:
@@ -167,7 +168,7 @@ def more_steps(facts: Facts) -> tuple[Action, ...]:
     if facts.state == "stopped" and facts.step < facts.steps:
         return (Action("resume", N_("Go on from here")),)
     steps = facts.step + facts.config.train.steps
-    return (Action("train_on", N_("Train on: {more} more steps"), step=steps),) if steps <= MOST_STEPS else ()
+    return (Action("train_on", N_("Train on: {more} more steps"), step=steps),) if steps <= stretches.MOST_STEPS else ()
 
 
 def positions_given(facts: Facts) -> tuple[Action, ...]:
@@ -278,14 +279,14 @@ RULES = (
     ),
     Rule(
         "rate_high",
-        lambda f: failed(f) and wide(f) >= HIGH and long_enough(f) and not came_down(f),
+        lambda f: failed(f) and wide(f) >= HIGH and long_enough(f) and not falling(f),
         N_("The loss stays at {loss}, a blind guess costs {guess}. The rate {rate} is high for d_model {d_model}: this task's own settings use {usual_rate} for a width of 64."),
         ("loss", "exact"),
         own_rate,
     ),
     Rule(
         "rate_exploded",
-        lambda f: failed(f) and wide(f) >= HIGH and long_enough(f) and came_down(f) and not falling(f),
+        exploded,
         N_("The loss came from {middle} to {loss}, a blind guess costs {guess}: that is no learning. The rate {rate} is high for d_model {d_model}: this task's own settings use {usual_rate} for a width of 64."),
         ("loss", "middle", "exact"),
         own_rate,
