@@ -43,6 +43,7 @@ CSS = """
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .st-key-intro [data-testid="stMarkdown"] p { font-size: 0.875rem; }
 @media (max-width: 1100px) { /* a projector: one row for both */
+  .st-key-toolbar > [data-testid="stElementContainer"]:has([data-testid="stTextInput"]) { min-width: 0; flex: 1 1 4.5rem; }
   .st-key-intro > [data-testid="stElementContainer"]:nth-child(2) { display: none; }
   [data-testid="stVerticalBlock"]:has(.st-key-intro) .st-key-message:has([data-testid="stCaptionContainer"]) { display: none; }
 }
